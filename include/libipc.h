@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef LIBIPC_H
+#define LIBIPC_H
+
+/* All of libipc. Each header can be included alone. */
+
+#include <libipc/channel.h>
+
+#endif
