@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <string.h>
+
+#include "fds.h"
+#include "sys.h"
+
+/* How many descriptors from fds[0] on are successive numbers, of at most n. */
+static unsigned int
+successive(const int *fds, unsigned int n)
+{
+	unsigned int i = 1;
+
+	while (i < n && fds[i] == fds[0] + (int)i)
+		i++;
+	return i;
+}
+
+void
+ipci_fds_close_some(int *fds, unsigned int n)
+{
+	unsigned int i = 0, run, k;
+
+	/* What came or was duplicated together mostly has successive numbers, all our own:
+	   one system call closes them. A seccomp filter may forbid that one. */
+	while (i < n) {
+		run = fds[i] < 0 ? 1 : successive(fds + i, n - i);
+		if (fds[i] >= 0 &&
+			(run == 1 || ipci_sys_close_range(fds[i], fds[i + run - 1]) < 0)) {
+			for (k = 0; k < run; k++)
+				(void)ipci_sys_close(fds[i + k]);
+		}
+		i += run;
+	}
+	for (i = 0; i < n; i++)
+		fds[i] = -1;
+}
+
+int
+ipci_fds_add_dup(struct ipci_fds *set, const int *fds, unsigned int n)
+{
+	unsigned int i;
+	int fd;
+
+	for (i = 0; i < n; i++) {
+		fd = ipci_sys_dup(fds[i]);
+		if (fd < 0) {
+			ipci_fds_close_some(set->fds + set->n, i);
+			return fd;
+		}
+		set->fds[set->n + i] = fd;
+	}
+	set->n += n;
+	return 0;
+}
+
+void
+ipci_control_pack(
+	struct msghdr *message, struct ipci_control *control, const int *fds, unsigned int n)
+{
+	struct cmsghdr *header = (struct cmsghdr *)(void *)control->bytes;
+
+	if (!n) {
+		message->msg_control = NULL;
+		message->msg_controllen = 0;
+		return;
+	}
+	*header = (struct cmsghdr){
+		.cmsg_len = CMSG_LEN(sizeof(int) * n),
+		.cmsg_level = SOL_SOCKET,
+		.cmsg_type = SCM_RIGHTS,
+	};
+	memcpy(CMSG_DATA(header), fds, sizeof(int) * n);
+	message->msg_control = control->bytes;
+	message->msg_controllen = CMSG_SPACE(sizeof(int) * n);
+}
+
+void
+ipci_control_collect(struct msghdr *message, struct ipci_fds *set)
+{
+	struct cmsghdr *header;
+	size_t n, i;
+	int fd;
+
+	for (header = CMSG_FIRSTHDR(message); header; header = CMSG_NXTHDR(message, header)) {
+		if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
+			continue;
+		n = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+		for (i = 0; i < n; i++) {
+			memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(fd));
+			if (set->n < IPCI_FDS_CAPACITY)
+				set->fds[set->n++] = fd;
+			else
+				(void)ipci_sys_close(fd);
+		}
+	}
+}

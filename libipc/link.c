@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <errno.h>
+#include <poll.h>
+
+#include "base.h"
+#include "link.h"
+#include "sys.h"
+
+/* How often a wait that looks at the socket without a break looks at the clock. */
+#define LOOKS_PER_CLOCK 4
+
+/* ETOOMANYREFS has no event that ends it: look again after this time. */
+#define NAP_MS 1
+
+/* A packet under way. flags of an attempt is MSG_DONTWAIT or 0; it returns a size, or -errno. */
+struct transfer {
+	struct ipci_lane *lane;
+	struct msghdr message;
+	ssize_t (*attempt)(struct transfer *transfer, int flags);
+	short event;
+};
+
+static ssize_t
+attempt_send(struct transfer *transfer, int flags)
+{
+	const struct iovec *part = transfer->message.msg_iov;
+
+	return ipci_sys_send(transfer->lane->fd, part->iov_base, part->iov_len, flags);
+}
+
+static ssize_t
+attempt_sendmsg(struct transfer *transfer, int flags)
+{
+	return ipci_sys_sendmsg(transfer->lane->fd, &transfer->message, flags);
+}
+
+static ssize_t
+attempt_recv(struct transfer *transfer, int flags)
+{
+	const struct iovec *part = transfer->message.msg_iov;
+	ssize_t r = ipci_sys_recv(transfer->lane->fd, part->iov_base, part->iov_len, flags);
+
+	if (r > 0 && (size_t)r > part->iov_len)
+		transfer->message.msg_flags = MSG_TRUNC;
+	return r;
+}
+
+static ssize_t
+attempt_recvmsg(struct transfer *transfer, int flags)
+{
+	return ipci_sys_recvmsg(transfer->lane->fd, &transfer->message, flags);
+}
+
+static bool
+must_wait(ssize_t r)
+{
+	/* ETOOMANYREFS: this user has as many descriptors in flight as its limit allows; it passes
+	   when receivers take theirs. */
+	return r == -EAGAIN || r == -ETOOMANYREFS;
+}
+
+static inline ssize_t
+move(struct transfer *transfer, int flags)
+{
+	ssize_t r;
+
+	ipci_count_add(&transfer->lane->counts->syscalls, 1);
+	do
+		r = transfer->attempt(transfer, flags);
+	/* A peer that died with unread data gives this once, before what it had sent. */
+	while (r == -ECONNRESET && transfer->event == POLLIN);
+	return r;
+}
+
+/* Look again and again until until_ns. Return: what came, or -EAGAIN. */
+static ssize_t
+spin(struct transfer *transfer, int64_t start_ns, int64_t until_ns)
+{
+	struct ipci_wait *wait = &transfer->lane->wait;
+	int64_t gap_ns = ipci_wait_gap_ns(wait), now_ns = start_ns;
+	unsigned int looks;
+	ssize_t r;
+
+	for (looks = 1; now_ns < until_ns; looks++) {
+		if (gap_ns)
+			now_ns = ipci_wait_until(now_ns + gap_ns);
+		else if (looks % LOOKS_PER_CLOCK == 0)
+			now_ns = ipci_sys_now_ns();
+		r = move(transfer, MSG_DONTWAIT);
+		if (!must_wait(r)) {
+			ipci_count_add(&transfer->lane->counts->waits_spun, 1);
+			ipci_wait_learn(wait, now_ns - start_ns, false);
+			return r;
+		}
+	}
+	return -EAGAIN;
+}
+
+/* Sleep until the socket has an event, or a while where no event will tell. */
+static int
+sleep_once(struct transfer *transfer, ssize_t reason, int left_ms)
+{
+	int r;
+
+	ipci_count_add(&transfer->lane->counts->syscalls, 1);
+	if (reason == -ETOOMANYREFS)
+		r = ipci_sys_poll(-1, 0, left_ms < 0 ? NAP_MS : IPCI_MIN(left_ms, NAP_MS));
+	else
+		r = ipci_sys_poll(transfer->lane->fd, transfer->event, left_ms);
+	return r == -EINTR ? 0 : r;
+}
+
+static ssize_t
+sleep_until(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline)
+{
+	int left_ms, e;
+
+	/* Without a deadline the blocking call itself is the cheapest sleep. It comes back with
+	   EAGAIN from a socket that somebody made non-blocking or gave a timeout. */
+	if (deadline->timeout_ms < 0 && r == -EAGAIN)
+		r = move(transfer, 0);
+
+	while (must_wait(r)) {
+		left_ms = ipci_deadline_left_ms(deadline, ipci_sys_now_ns());
+		if (!left_ms)
+			break;
+		e = sleep_once(transfer, r, left_ms);
+		if (e < 0)
+			return e;
+		r = move(transfer, MSG_DONTWAIT);
+	}
+	return r;
+}
+
+/* The slow path of a transfer that found nothing to do at once. */
+static ssize_t
+wait_for(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline)
+{
+	struct ipci_lane *lane = transfer->lane;
+	int64_t start_ns = ipci_sys_now_ns(), spin_ns;
+
+	ipci_deadline_start(deadline, start_ns);
+	spin_ns = r == -EAGAIN ? ipci_wait_spin_ns(&lane->wait) : 0;
+	if (deadline->at_ns)
+		spin_ns = IPCI_MIN(spin_ns, deadline->at_ns - start_ns);
+
+	r = spin(transfer, start_ns, start_ns + spin_ns);
+	if (!must_wait(r))
+		return r;
+
+	ipci_count_add(&lane->counts->waits_slept, 1);
+	r = sleep_until(transfer, r, deadline);
+	if (ipci_wait_learns(&lane->wait))
+		ipci_wait_learn(&lane->wait, ipci_sys_now_ns() - start_ns, true);
+	return r;
+}
+
+/*
+ * Go on with a transfer whose first attempt gave r. Return: a size, or -errno as the callers say.
+ */
+static ssize_t
+complete(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline)
+{
+	if (ipci_likely(!must_wait(r)))
+		return r;
+	if (!deadline->timeout_ms)
+		return -EAGAIN;
+	r = wait_for(transfer, r, deadline);
+	return must_wait(r) ? ipci_deadline_error(deadline) : r;
+}
+
+/* Whoever never spins and waits for ever makes one system call, like the plain one. */
+static inline int
+first_flags(const struct ipci_lane *lane, const struct ipci_deadline *deadline)
+{
+	return deadline->timeout_ms < 0 && lane->wait.spin_us < 0 ? 0 : MSG_DONTWAIT;
+}
+
+int
+ipci_link_send(struct ipci_lane *lane, const struct iovec *parts, unsigned int n_parts,
+	const int *fds, unsigned int n_fds, struct ipci_deadline *deadline)
+{
+	struct ipci_control control;
+	struct transfer transfer = {
+		.lane = lane,
+		.message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = n_parts},
+		.attempt = n_parts == 1 && !n_fds ? attempt_send : attempt_sendmsg,
+		.event = POLLOUT,
+	};
+	ssize_t r;
+
+	if (n_fds)
+		ipci_control_pack(&transfer.message, &control, fds, n_fds);
+	r = complete(&transfer, move(&transfer, first_flags(lane, deadline)), deadline);
+	if (ipci_unlikely(r < 0)) {
+		if (r == -ECONNRESET || r == -ENOTCONN || r == -ECONNREFUSED)
+			return -EPIPE;
+		return (int)r;
+	}
+
+	ipci_count_add(&lane->counts->records, 1);
+	ipci_count_add(&lane->counts->bytes, (uint64_t)r);
+	if (n_fds)
+		ipci_count_add(&lane->counts->fds, n_fds);
+	return 0;
+}
+
+int
+ipci_link_recv(struct ipci_lane *lane, const struct iovec *parts, unsigned int n_parts,
+	struct ipci_fds *set, struct ipci_arrival *ret_arrival, struct ipci_deadline *deadline)
+{
+	struct ipci_control control;
+	struct transfer transfer = {
+		.lane = lane,
+		.message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = n_parts},
+		.attempt = n_parts == 1 && lane->fds_barred ? attempt_recv : attempt_recvmsg,
+		.event = POLLIN,
+	};
+	ssize_t r;
+
+	if (set) {
+		transfer.message.msg_control = control.bytes;
+		transfer.message.msg_controllen = sizeof(control.bytes);
+	}
+	r = complete(&transfer, move(&transfer, first_flags(lane, deadline)), deadline);
+	if (ipci_unlikely(r < 0))
+		return (int)r;
+
+	if (set) {
+		ipci_control_collect(&transfer.message, set);
+		ipci_count_add(&lane->counts->fds, set->n);
+	}
+	*ret_arrival = (struct ipci_arrival){
+		.size = (size_t)r,
+		.truncated = transfer.message.msg_flags & MSG_TRUNC,
+		.fds_lost = transfer.message.msg_flags & MSG_CTRUNC,
+	};
+	ipci_count_add(&lane->counts->records, r > 0);
+	ipci_count_add(&lane->counts->bytes, (uint64_t)r);
+	return 0;
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef LIBIPC_INTERNAL_SYS_H
+#define LIBIPC_INTERNAL_SYS_H
+
+/*
+ * System calls: -errno instead of errno, EINTR retried unless said otherwise,
+ * descriptors close-on-exec. The only reader of errno. Knows nothing of libipc.
+ */
+
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+
+int ipci_sys_socketpair(int ret_fds[2]); /* SEQPACKET */
+int ipci_sys_close(int fd);
+int ipci_sys_close_range(int first, int last); /* both included */
+int ipci_sys_dup(int fd);
+int ipci_sys_set_cloexec(int fd);
+int ipci_sys_fstat(int fd, struct stat *ret_stat);
+int ipci_sys_getsockopt_int(int fd, int option, int *ret_value); /* SOL_SOCKET */
+int ipci_sys_setsockopt_int(int fd, int option, int value);
+int ipci_sys_getpeername(int fd); /* 0 when connected */
+int ipci_sys_shutdown(int fd);    /* both ways */
+
+/* One packet, with MSG_NOSIGNAL. Return: its size. The plain forms spare the kernel the
+   message header, a tenth of a packet's time. */
+ssize_t ipci_sys_send(int fd, const void *data, size_t size, int flags);
+ssize_t ipci_sys_sendmsg(int fd, const struct msghdr *message, int flags);
+/* One packet, with MSG_CMSG_CLOEXEC. Return: its size, 0 at the end. The plain form's can be
+   larger than size: then the packet was truncated. It says nothing of descriptors. */
+ssize_t ipci_sys_recv(int fd, void *buffer, size_t size, int flags);
+ssize_t ipci_sys_recvmsg(int fd, struct msghdr *message, int flags);
+
+/* Not retried: a wait has a deadline. Return: revents, 0 after timeout_ms, or -EINTR ... */
+int ipci_sys_poll(int fd, short events, int timeout_ms);
+
+int64_t ipci_sys_now_ns(void); /* CLOCK_MONOTONIC */
+
+/* Private memory, page-aligned, zero, resident where touched. Return: NULL without memory. */
+void *ipci_sys_map(size_t size);
+void ipci_sys_unmap(void *memory, size_t size);
+/* Let the memory be zero in a child of fork(2). */
+int ipci_sys_wipe_on_fork(void *memory, size_t size);
+
+/* CPUs in this thread's affinity mask; large where it cannot be read. */
+unsigned int ipci_sys_cpus(void);
+/* A small file as a string, cut to size. Return: its length, or -errno. */
+ssize_t ipci_sys_read_file(const char *path, char *buffer, size_t size);
+
+#endif
