@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+
+/* A channel's life: options, adoption of a socket, the pair, the end. */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "sys.h"
+
+#ifndef SO_PASSRIGHTS
+#if defined(__sparc__)
+#define SO_PASSRIGHTS 0x005c
+#elif defined(__hppa__)
+#define SO_PASSRIGHTS 0x4051
+#else
+#define SO_PASSRIGHTS 83 /* Linux 6.16, asm-generic/socket.h */
+#endif
+#endif
+#ifndef SO_PASSPIDFD
+#define SO_PASSPIDFD 76 /* Linux 6.5 */
+#endif
+
+/* The environment variable that names a worker's end, as "FD:PID". */
+#define INHERIT_VARIABLE "LIBIPC_CHANNEL"
+
+/* A caller's struct can be older or newer than ours: what it lacks is zero, and what we do not
+   know must be. */
+static int
+copy_options(struct ipc_channel_options *ret, const struct ipc_channel_options *options)
+{
+	const unsigned char *bytes = (const unsigned char *)options;
+	size_t i;
+
+	*ret = (struct ipc_channel_options){0};
+	if (!options)
+		return 0;
+	if (options->size < sizeof(options->size))
+		return -EINVAL;
+	for (i = sizeof(*ret); i < options->size; i++)
+		if (bytes[i])
+			return -EINVAL;
+	memcpy(ret, options, IPCI_MIN(options->size, sizeof(*ret)));
+	return 0;
+}
+
+static int
+resolve_options(struct ipc_channel_options *ret, const struct ipc_channel_options *options)
+{
+	int r = copy_options(ret, options);
+
+	if (r < 0)
+		return r;
+	if (!ret->message_max)
+		ret->message_max = IPC_CHANNEL_MESSAGE_MAX_DEFAULT;
+	if (!ret->record_max)
+		ret->record_max = IPC_CHANNEL_RECORD_MAX_DEFAULT;
+
+	if (ret->message_max > IPC_CHANNEL_MESSAGE_MAX_LIMIT)
+		return -EINVAL;
+	if (ret->record_max < IPC_CHANNEL_RECORD_MAX_MIN ||
+		ret->record_max > IPC_CHANNEL_RECORD_MAX_LIMIT)
+		return -EINVAL;
+	if (ret->fds_max > IPC_MESSAGE_FDS_LIMIT)
+		return -EINVAL;
+	if (ret->spin_us < -1 || ret->spin_us > IPC_CHANNEL_SPIN_US_LIMIT)
+		return -EINVAL;
+	return ret->send_buffer > INT32_MAX / 2 ? -EINVAL : 0;
+}
+
+/* Is it a connected socket of our kind? */
+static int
+check_socket(int fd)
+{
+	int domain, type, listening, r;
+
+	r = ipci_sys_getsockopt_int(fd, SO_DOMAIN, &domain);
+	if (r < 0)
+		return r;
+	r = ipci_sys_getsockopt_int(fd, SO_TYPE, &type);
+	if (r < 0)
+		return r;
+	if (domain != AF_UNIX || type != SOCK_SEQPACKET)
+		return -EPROTOTYPE;
+	r = ipci_sys_getsockopt_int(fd, SO_ACCEPTCONN, &listening);
+	if (r < 0)
+		return r;
+	if (listening)
+		return -ENOTCONN;
+
+	return ipci_sys_getpeername(fd);
+}
+
+/*
+ * Options of the socket that others may have set, and that would change what arrives. Says whether
+ * the kernel bars descriptors from coming in; where it cannot, it still drops them at our door.
+ */
+static int
+prepare_socket(int fd, bool takes_fds, bool *ret_fds_barred)
+{
+	int r;
+
+	r = ipci_sys_setsockopt_int(fd, SO_PASSCRED, 0);
+	if (r == 0)
+		r = ipci_sys_setsockopt_int(fd, SO_PASSSEC, 0);
+	if (r == 0) {
+		r = ipci_sys_setsockopt_int(fd, SO_PASSPIDFD, 0);
+		r = r == -ENOPROTOOPT ? 0 : r;
+	}
+	if (r == 0) {
+		r = ipci_sys_setsockopt_int(fd, SO_PASSRIGHTS, takes_fds);
+		*ret_fds_barred = r == 0 && !takes_fds;
+		r = r == -ENOPROTOOPT ? 0 : r;
+	}
+	if (r == 0)
+		r = ipci_sys_set_cloexec(fd);
+	return r;
+}
+
+static void
+channel_free(struct ipc_channel *channel)
+{
+	ipci_in_finish(channel);
+	ipci_out_finish(channel);
+	pthread_mutex_destroy(&channel->hello_lock);
+	free(channel);
+}
+
+/* Zero, on a cache line: what the compiler takes from the struct's alignment, malloc must give. */
+static struct ipc_channel *
+channel_alloc(int fd)
+{
+	struct ipc_channel *channel;
+
+	channel = aligned_alloc(_Alignof(struct ipc_channel), sizeof(*channel));
+	if (!channel)
+		return NULL;
+	memset(channel, 0, sizeof(*channel));
+	channel->fd = fd;
+	channel->next_call_id = IPC_MESSAGE_ID_CALL;
+	pthread_mutex_init(&channel->hello_lock, NULL);
+	return channel;
+}
+
+static int
+open_socket(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
+{
+	struct ipc_channel *channel;
+	int r;
+
+	r = check_socket(fd);
+	if (r < 0)
+		return r;
+	channel = channel_alloc(fd);
+	if (!channel)
+		return -ENOMEM;
+	channel->own = (struct ipci_limits){
+		.message_max = options->message_max,
+		.record_max = (uint32_t)options->record_max,
+		.fds_max = options->fds_max,
+	};
+
+	r = prepare_socket(fd, options->fds_max > 0, &channel->in.lane.fds_barred);
+	if (r == 0)
+		r = ipci_in_init(channel, options);
+	if (r == 0)
+		r = ipci_out_init(channel, options);
+	if (r == 0) {
+		r = ipci_out_hello(channel);
+		/* A peer that has closed may have left something to receive. */
+		r = r == -EPIPE ? 0 : r;
+	}
+	if (r < 0) {
+		channel_free(channel);
+		return r;
+	}
+	*ret = channel;
+	return 0;
+}
+
+int
+ipc_channel_open(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
+{
+	struct ipc_channel_options resolved;
+	int r;
+
+	assert(ret);
+	r = resolve_options(&resolved, options);
+	return r < 0 ? r : open_socket(ret, fd, &resolved);
+}
+
+/* Open both and let each hear the other, so that neither ever waits for a hello. */
+static int
+open_both(struct ipc_channel *ret_ends[2], int fds[2], const struct ipc_channel_options *options)
+{
+	struct ipci_deadline at_once = ipci_deadline(0);
+	int i, r;
+
+	for (i = 0; i < 2; i++) {
+		r = open_socket(&ret_ends[i], fds[i], options);
+		if (r < 0)
+			return r;
+		fds[i] = -1;
+	}
+	r = ipci_in_hello(ret_ends[0], &at_once);
+	return r < 0 ? r : ipci_in_hello(ret_ends[1], &at_once);
+}
+
+int
+ipc_channel_pair(struct ipc_channel **ret_a, struct ipc_channel **ret_b,
+	const struct ipc_channel_options *options)
+{
+	struct ipc_channel *ends[2] = {NULL, NULL};
+	struct ipc_channel_options resolved;
+	int fds[2], r;
+
+	assert(ret_a);
+	assert(ret_b);
+	r = resolve_options(&resolved, options);
+	if (r == 0)
+		r = ipci_sys_socketpair(fds);
+	if (r < 0)
+		return r;
+
+	r = open_both(ends, fds, &resolved);
+	if (r < 0) {
+		ipc_channel_close(ends[0]);
+		ipc_channel_close(ends[1]);
+		ipci_fds_close_some(fds, 2);
+		return r;
+	}
+	*ret_a = ends[0];
+	*ret_b = ends[1];
+	return 0;
+}
+
+/* A decimal number without sign or space. Return: what follows it, or NULL. */
+static const char *
+parse_number(const char *text, long max, long *ret)
+{
+	char *end;
+
+	if (*text < '0' || *text > '9')
+		return NULL;
+	*ret = strtol(text, &end, 10);
+	return *ret > max ? NULL : end;
+}
+
+int
+ipc_channel_inherit(struct ipc_channel **ret, const struct ipc_channel_options *options)
+{
+	const char *text = getenv(INHERIT_VARIABLE);
+	long fd, pid;
+	int r;
+
+	assert(ret);
+	if (!text)
+		return -ENOENT;
+	text = parse_number(text, INT32_MAX, &fd);
+	if (text)
+		text = *text == ':' ? parse_number(text + 1, INT32_MAX, &pid) : NULL;
+	if (!text || *text)
+		return -EINVAL;
+	if (pid != getpid())
+		return -ENOENT;
+
+	r = ipc_channel_open(ret, (int)fd, options);
+	if (r == 0)
+		(void)unsetenv(INHERIT_VARIABLE);
+	return r;
+}
+
+struct ipc_channel *
+ipc_channel_close(struct ipc_channel *channel)
+{
+	int fd;
+
+	if (!channel)
+		return NULL;
+	(void)ipc_channel_flush(channel, 0);
+	fd = channel->fd;
+	channel_free(channel);
+	(void)ipci_sys_close(fd);
+	return NULL;
+}
+
+int
+ipci_channel_break(struct ipc_channel *channel)
+{
+	int none = 0;
+
+	if (atomic_compare_exchange_strong(&channel->broken, &none, -EPROTO)) {
+		ipci_count_add(&channel->in.counts.dropped, 1);
+		/* The other direction may be waiting in a system call. */
+		(void)ipci_sys_shutdown(channel->fd);
+	}
+	return -EPROTO;
+}
+
+int
+ipc_channel_fd(const struct ipc_channel *channel)
+{
+	assert(channel);
+	return channel->fd;
+}
+
+static struct ipc_channel_counts
+read_counts(const struct ipc_channel_counts *counts)
+{
+	return (struct ipc_channel_counts){
+		.messages = ipci_count_read(&counts->messages),
+		.records = ipci_count_read(&counts->records),
+		.bytes = ipci_count_read(&counts->bytes),
+		.fds = ipci_count_read(&counts->fds),
+		.syscalls = ipci_count_read(&counts->syscalls),
+		.waits_spun = ipci_count_read(&counts->waits_spun),
+		.waits_slept = ipci_count_read(&counts->waits_slept),
+		.dropped = ipci_count_read(&counts->dropped),
+	};
+}
+
+void
+ipc_channel_stats(const struct ipc_channel *channel, struct ipc_channel_stats *ret_stats)
+{
+	struct ipc_channel_stats stats;
+
+	assert(channel);
+	assert(ret_stats);
+	stats = (struct ipc_channel_stats){
+		.size = IPCI_MIN(ret_stats->size, sizeof(stats)),
+		.out = read_counts(&channel->out.counts),
+		.in = read_counts(&channel->in.counts),
+	};
+	memcpy(ret_stats, &stats, stats.size);
+}

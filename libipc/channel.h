@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef LIBIPC_INTERNAL_CHANNEL_H
+#define LIBIPC_INTERNAL_CHANNEL_H
+
+/*
+ * One end of a pair, as its own files see it: channel.c (its life), send.c (the way out),
+ * receive.c (the way in), call.c (requests and replies).
+ *
+ * The two directions share no memory that either writes, but for what stands in the channel
+ * itself; each begins on a cache line of its own.
+ */
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "base.h"
+#include "fds.h"
+#include "link.h"
+#include "wire.h"
+
+/* A payload of this size that is sent at once is handed to the kernel where it lies. */
+#define IPCI_IN_PLACE_MIN 2048U
+/* A posted one of this size is sent at once: to copy it costs more than the packet that
+   gathering would save (PERFORMANCE.md). */
+#define IPCI_AT_ONCE_MIN (48U << 10)
+
+/* Payload bytes of one fragment, at most: two of them are in flight in the default socket
+   buffer of 212,992 bytes, and larger ones gain nothing (PERFORMANCE.md). */
+#define IPCI_FRAGMENT_MAX 200000U
+/* Where the kernel has no memory for a packet it is halved, down to this. */
+#define IPCI_PACKET_MIN 4096U
+
+/* What the kernel adds to a packet's charge beyond its payload (KERNEL: SO_SNDBUF - 32). */
+#define IPCI_PACKET_OVERHEAD 32U
+
+/* The way out. */
+struct ipci_out {
+	_Alignas(IPCI_CACHE_LINE) struct ipci_writer writer; /* the open record */
+	struct ipc_channel_counts counts;
+	struct ipci_lane lane;
+	uint8_t *buffer; /* of the open record; zero in a forked child */
+	size_t buffer_size;
+	size_t packet_max;   /* what the socket takes in one packet */
+	bool void_due;       /* a large message was cut short; the peer is to be told first */
+	struct ipci_fds fds; /* of the open record: duplicates, ours */
+};
+
+/* A message kept by ipc_channel_call() for a later receive, or the error in its place. */
+struct ipci_kept {
+	struct ipci_kept *next;
+	struct ipc_message message;
+	int result;
+	unsigned char payload[];
+};
+
+struct ipci_large {
+	struct ipc_message head;
+	uint8_t *buffer;
+	size_t capacity;
+	size_t size; /* of the message being received; 0: none is */
+	size_t have; /* bytes of it that came */
+};
+
+/* The way in. */
+struct ipci_in {
+	_Alignas(IPCI_CACHE_LINE) struct ipci_reader reader; /* the record in hand */
+	/* Anything that makes the next receive more than the next message of a run:
+	   descriptors lent out, messages kept, a message held back. */
+	bool special;
+	struct ipc_channel_counts counts;
+	struct ipci_lane lane;
+	struct ipci_limits limits; /* what this end takes */
+	uint8_t *buffer;
+	size_t buffer_size;
+	bool ended; /* end of stream was seen */
+
+	struct ipci_fds fds;    /* of the record in hand */
+	unsigned int fds_given; /* of those, belong to messages given out so far */
+	bool fds_lost;          /* the kernel dropped the last ones of them */
+	int *lent;              /* the last message's; closed by the next receive */
+	unsigned int n_lent;
+
+	struct ipci_large large;
+
+	struct ipci_kept *kept; /* the oldest */
+	struct ipci_kept **kept_tail;
+	unsigned int kept_messages;
+	size_t kept_bytes;
+	unsigned int kept_fds;
+	struct ipci_kept *given; /* the kept message that was given out last */
+	bool holds;              /* held is a message that could not be kept */
+	struct ipc_message held;
+};
+
+struct ipc_channel {
+	int fd;
+	_Atomic int broken; /* 0 or -EPROTO: both ways are dead */
+
+	/* The peer's hello: whichever direction needs it first receives it, under the lock. */
+	pthread_mutex_t hello_lock;
+	atomic_bool heard;
+	struct ipci_limits peer; /* written before heard */
+	struct ipci_limits own;
+
+	uint64_t next_call_id;
+
+	struct ipci_out out;
+	struct ipci_in in;
+};
+
+/* Give up on a peer that breaks the format: wakes whoever waits for it. Return: -EPROTO. */
+int ipci_channel_break(struct ipc_channel *channel);
+
+/* send.c */
+int ipci_out_init(struct ipc_channel *channel, const struct ipc_channel_options *options);
+void ipci_out_finish(struct ipc_channel *channel);
+int ipci_out_hello(struct ipc_channel *channel);
+int ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message, bool flush,
+	struct ipci_deadline *deadline);
+
+/* receive.c */
+int ipci_in_init(struct ipc_channel *channel, const struct ipc_channel_options *options);
+void ipci_in_finish(struct ipc_channel *channel);
+
+/*
+ * Receive the peer's hello, unless it came. Either direction may call it.
+ * Return: 0, or -EAGAIN, -ETIMEDOUT, -EPIPE, -EPROTO ...
+ */
+int ipci_in_hello(struct ipc_channel *channel, struct ipci_deadline *deadline);
+
+/*
+ * Receive the next message that no call has kept. call_id names the reply that is waited for; other
+ * late replies are dropped. -EBADMSG writes the message's head to ret_message as well.
+ */
+int ipci_in_next(struct ipc_channel *channel, struct ipc_message *ret_message, uint64_t call_id,
+	struct ipci_deadline *deadline);
+
+/* End the last message's view: closes its descriptors. */
+void ipci_in_release_special(struct ipci_in *in);
+
+static inline void
+ipci_in_release(struct ipci_in *in)
+{
+	if (ipci_unlikely(in->special))
+		ipci_in_release_special(in);
+}
+
+/* call.c: give out the oldest kept message. Return: as ipc_channel_recv(). */
+int ipci_kept_give(struct ipci_in *in, struct ipc_message *ret_message);
+void ipci_kept_free(struct ipci_in *in);
+
+#endif

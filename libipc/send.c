@@ -1,0 +1,503 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The way out: gathers messages into the open record and sends it.
+ *
+ * A message is taken whole or not at all, so each step that can fail comes before the
+ * message is part of the record, or is taken back.
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <string.h>
+
+#include "channel.h"
+#include "sys.h"
+
+/* Bytes of a record before the payload of its first message. */
+#define RECORD_OVERHEAD (sizeof(struct ipci_record_header) + 2 * sizeof(uint64_t))
+
+/* The packets that the peer takes: a floor until it has said what more. */
+static size_t
+record_max(const struct ipc_channel *channel)
+{
+	size_t max = IPCI_MIN(channel->out.buffer_size, channel->out.packet_max);
+	bool heard = atomic_load_explicit(&channel->heard, memory_order_acquire);
+
+	return IPCI_MIN(max, heard ? channel->peer.record_max : IPCI_RECORD_FLOOR) &
+	       ~(size_t)(IPCI_WIRE_ALIGN - 1);
+}
+
+static void
+begin_record(struct ipc_channel *channel)
+{
+	struct ipci_out *out = &channel->out;
+
+	/* Marked at once: an empty record and one that a fork wiped must differ. */
+	ipci_writer_begin(&out->writer, out->buffer, record_max(channel));
+	ipci_writer_finish(&out->writer, 0);
+	ipci_fds_close(&out->fds);
+}
+
+int
+ipci_out_init(struct ipc_channel *channel, const struct ipc_channel_options *options)
+{
+	struct ipci_out *out = &channel->out;
+	int send_buffer, r;
+
+	if (options->send_buffer) {
+		r = ipci_sys_setsockopt_int(channel->fd, SO_SNDBUF, (int)options->send_buffer);
+		if (r < 0)
+			return r;
+	}
+	r = ipci_sys_getsockopt_int(channel->fd, SO_SNDBUF, &send_buffer);
+	if (r < 0)
+		return r;
+	out->packet_max = (size_t)send_buffer - IPCI_PACKET_OVERHEAD;
+
+	out->buffer_size = ipci_pad(options->record_max);
+	out->buffer = ipci_sys_map(out->buffer_size);
+	if (!out->buffer)
+		return -ENOMEM;
+	/* Before Linux 4.14 a child that closes its copy would send what the parent gathered. */
+	r = ipci_sys_wipe_on_fork(out->buffer, out->buffer_size);
+	if (r < 0)
+		return r;
+
+	ipci_wait_init(&out->lane.wait, options->spin_us);
+	out->lane.fd = channel->fd;
+	out->lane.counts = &out->counts;
+	begin_record(channel);
+	return 0;
+}
+
+void
+ipci_out_finish(struct ipc_channel *channel)
+{
+	ipci_fds_close(&channel->out.fds);
+	ipci_sys_unmap(channel->out.buffer, channel->out.buffer_size);
+}
+
+int
+ipci_out_hello(struct ipc_channel *channel)
+{
+	struct ipci_hello hello;
+	struct iovec part = {.iov_base = &hello, .iov_len = sizeof(hello)};
+	struct ipci_deadline at_once = ipci_deadline(0);
+
+	ipci_hello_init(&hello, &channel->own);
+	return ipci_link_send(&channel->out.lane, &part, 1, NULL, 0, &at_once);
+}
+
+/* In a forked child: what the parent gathered or owes the peer is the parent's alone. */
+static void
+forget_parent(struct ipc_channel *channel)
+{
+	if (ipci_likely(channel->out.writer.record[0] == IPCI_WIRE_MAGIC))
+		return;
+	channel->out.void_due = false;
+	begin_record(channel);
+}
+
+/*
+ * Send a finished record from where it lies. If the kernel has no memory for a packet of this size
+ * it goes in parts; what is left when a part fails is the new open record.
+ */
+static int
+send_in_parts(struct ipc_channel *channel, size_t size, struct ipci_deadline *deadline)
+{
+	struct ipci_out *out = &channel->out;
+	struct ipci_writer *writer = &out->writer;
+	struct ipci_split split;
+	struct iovec part;
+	int r;
+
+	size /= 2;
+	while (size >= IPCI_PACKET_MIN && ipci_record_split(writer->record, size, &split)) {
+		part = (struct iovec){.iov_base = split.record, .iov_len = split.size};
+		r = ipci_link_send(&out->lane, &part, 1, out->fds.fds, split.n_fds, deadline);
+		if (r < 0) {
+			ipci_split_undo(&split);
+			if (r != -ENOBUFS)
+				return r;
+			size /= 2;
+			continue;
+		}
+		writer->record = (uint8_t *)ipci_split_rest(&split);
+		writer->run = NULL;
+		writer->n_fds -= split.n_fds;
+		ipci_fds_close_some(out->fds.fds, split.n_fds);
+		out->fds.n -= split.n_fds;
+		memmove(out->fds.fds, out->fds.fds + split.n_fds, out->fds.n * sizeof(int));
+	}
+
+	part = (struct iovec){.iov_base = writer->record, .iov_len = ipci_writer_size(writer)};
+	return ipci_link_send(&out->lane, &part, 1, out->fds.fds, writer->n_fds, deadline);
+}
+
+/* What a failed send means to the caller. */
+static int
+send_error(struct ipc_channel *channel, int r)
+{
+	/* The hello took descriptors, the socket refuses them. */
+	return r == -EPERM ? ipci_channel_break(channel) : r;
+}
+
+/* Send the open record; on failure it stays, or what is left of it. */
+static int
+send_record(struct ipc_channel *channel, struct ipci_deadline *deadline)
+{
+	struct ipci_out *out = &channel->out;
+	struct iovec part;
+	int r;
+
+	ipci_writer_finish(&out->writer, 0);
+	part = (struct iovec){
+		.iov_base = out->writer.record,
+		.iov_len = ipci_writer_size(&out->writer),
+	};
+	r = ipci_link_send(&out->lane, &part, 1, out->fds.fds, out->writer.n_fds, deadline);
+	if (r == -ENOBUFS)
+		r = send_in_parts(channel, part.iov_len, deadline);
+	if (r < 0)
+		return send_error(channel, r);
+	begin_record(channel);
+	return 0;
+}
+
+/* Tell the peer that the large message which it has begun to receive will not be completed. */
+static int
+send_void(struct ipc_channel *channel, struct ipci_deadline *deadline)
+{
+	struct ipci_record_header header;
+	struct iovec part = {.iov_base = &header, .iov_len = sizeof(header)};
+	int r;
+
+	ipci_record_header_init(&header, IPCI_KIND_VOID, 0, sizeof(header));
+	r = ipci_link_send(&channel->out.lane, &part, 1, NULL, 0, deadline);
+	if (r == 0)
+		channel->out.void_due = false;
+	return r;
+}
+
+/* Everything that must be sent before a new message can be. */
+static int
+send_gathered(struct ipc_channel *channel, struct ipci_deadline *deadline)
+{
+	struct ipci_out *out = &channel->out;
+	int r = atomic_load_explicit(&channel->broken, memory_order_relaxed);
+
+	if (r < 0)
+		return r;
+	forget_parent(channel);
+	if (out->void_due) {
+		r = send_void(channel, deadline);
+		if (r < 0)
+			return r;
+	}
+	return ipci_writer_is_empty(&out->writer) ? 0 : send_record(channel, deadline);
+}
+
+/* Have an empty record, as large as the peer takes by now. */
+static int
+make_room(struct ipc_channel *channel, struct ipci_deadline *deadline)
+{
+	int r = send_gathered(channel, deadline);
+
+	if (r == 0)
+		begin_record(channel);
+	return r;
+}
+
+/* The limits of this end, then those of the peer. */
+static int
+check_limits(struct ipc_channel *channel, const struct ipc_message *message,
+	struct ipci_deadline *deadline)
+{
+	struct ipci_deadline at_once = ipci_deadline(0);
+	bool plain = message->size <= IPC_CHANNEL_MESSAGE_FLOOR && !message->n_fds;
+	int r;
+
+	if (message->size > channel->own.message_max)
+		return -EMSGSIZE;
+	if (message->n_fds > IPC_MESSAGE_FDS_LIMIT)
+		return -EINVAL;
+
+	if (ipci_unlikely(!atomic_load_explicit(&channel->heard, memory_order_acquire))) {
+		r = ipci_in_hello(channel, plain ? &at_once : deadline);
+		if (r == -EAGAIN && plain)
+			return 0;
+		if (r < 0)
+			return r;
+	}
+	if (message->size > channel->peer.message_max)
+		return -EMSGSIZE;
+	return message->n_fds > channel->peer.fds_max ? -E2BIG : 0;
+}
+
+/*
+ * Send the open record and the message as its last, borrowing payload and descriptors. On failure
+ * the message is taken back, and the record is as it was.
+ */
+static int
+send_with(struct ipc_channel *channel, const struct ipc_message *message, bool large,
+	struct ipci_deadline *deadline)
+{
+	static const uint8_t padding[IPCI_WIRE_ALIGN];
+	struct ipci_out *out = &channel->out;
+	struct ipci_writer_mark mark = ipci_writer_mark(&out->writer);
+	bool in_place = large || message->size >= IPCI_IN_PLACE_MIN;
+	size_t size, extra = 0;
+	struct iovec parts[3];
+	unsigned int n_parts = 1;
+	void *payload;
+	int r;
+
+	if (large) {
+		ipci_writer_add_large(&out->writer, message);
+	} else {
+		payload = ipci_writer_add(&out->writer, message, !in_place);
+		if (!in_place)
+			ipci_copy(payload, message->data, message->size);
+	}
+	size = ipci_writer_size(&out->writer);
+	parts[0] = (struct iovec){.iov_base = out->writer.record, .iov_len = size};
+	if (in_place && !large) {
+		extra = ipci_pad(message->size);
+		parts[n_parts++] = (struct iovec){(void *)message->data, message->size};
+		if (extra > message->size)
+			parts[n_parts++] = (struct iovec){(void *)padding, extra - message->size};
+	}
+	ipci_writer_finish(&out->writer, extra);
+
+	/* Borrowed: they stand behind the set, not in it. */
+	if (message->n_fds)
+		memcpy(out->fds.fds + out->fds.n, message->fds, message->n_fds * sizeof(int));
+	r = ipci_link_send(&out->lane, parts, n_parts, out->fds.fds, out->writer.n_fds, deadline);
+	if (r < 0) {
+		ipci_writer_rewind(&out->writer, &mark);
+		return r;
+	}
+	begin_record(channel);
+	return 0;
+}
+
+/* The payload of a large message, in packets as large as the socket takes. */
+static int
+send_fragments(struct ipc_channel *channel, const struct ipc_message *message,
+	struct ipci_deadline *deadline)
+{
+	struct ipci_out *out = &channel->out;
+	struct ipci_record_header header;
+	size_t max = IPCI_MIN(out->packet_max - sizeof(header), IPCI_FRAGMENT_MAX);
+	size_t sent = 0, size;
+	struct iovec parts[2];
+	int r;
+
+	while (sent < message->size) {
+		size = IPCI_MIN(max, message->size - sent);
+		ipci_record_header_init(&header, IPCI_KIND_FRAGMENT, 0, sizeof(header) + size);
+		parts[0] = (struct iovec){.iov_base = &header, .iov_len = sizeof(header)};
+		parts[1] = (struct iovec){(uint8_t *)message->data + sent, size};
+		r = ipci_link_send(&out->lane, parts, 2, NULL, 0, deadline);
+		if (r == -ENOBUFS && size > IPCI_PACKET_MIN) {
+			max = size / 2;
+			continue;
+		}
+		if (r < 0)
+			return r;
+		sent += size;
+	}
+	return 0;
+}
+
+/* A message larger than a record: its head ends the open record, fragments follow. */
+static int
+send_large(struct ipc_channel *channel, const struct ipc_message *message,
+	struct ipci_deadline *deadline)
+{
+	struct ipci_deadline at_once = ipci_deadline(0);
+	struct ipci_out *out = &channel->out;
+	struct ipc_message empty = *message;
+	int r;
+
+	/* Its head's extra 8 bytes are the total size. */
+	empty.size = sizeof(uint64_t);
+	if (!ipci_writer_has_room(&out->writer, &empty, true)) {
+		r = send_gathered(channel, deadline);
+		if (r < 0)
+			return r;
+	}
+	r = send_with(channel, message, true, deadline);
+	if (r == -ENOBUFS) {
+		r = send_gathered(channel, deadline);
+		if (r == 0)
+			r = send_with(channel, message, true, deadline);
+	}
+	if (r < 0)
+		return r;
+
+	r = send_fragments(channel, message, deadline);
+	if (r < 0) {
+		ipci_count_add(&out->counts.dropped, 1);
+		out->void_due = true;
+		(void)send_void(channel, &at_once);
+		return r;
+	}
+	ipci_count_add(&out->counts.messages, 1);
+	return 0;
+}
+
+/*
+ * Is each descriptor open, and of a kind that the kernel surely passes? An io_uring is refused,
+ * and stat cannot tell it from other anonymous inodes: a message with one of those is never
+ * gathered, so that a refusal finds the right message.
+ */
+static int
+check_fds(const struct ipc_message *message, bool *ret_anonymous)
+{
+	struct stat stat;
+	uint32_t i;
+	int r;
+
+	*ret_anonymous = false;
+	for (i = 0; i < message->n_fds; i++) {
+		r = ipci_sys_fstat(message->fds[i], &stat);
+		if (r < 0)
+			return r;
+		if (!(stat.st_mode & S_IFMT))
+			*ret_anonymous = true;
+	}
+	return 0;
+}
+
+/* Copy a message into the open record, which has room for it, and duplicate its descriptors. */
+static int
+gather(struct ipc_channel *channel, const struct ipc_message *message)
+{
+	struct ipci_out *out = &channel->out;
+	void *payload;
+	int r;
+
+	if (message->n_fds) {
+		r = ipci_fds_add_dup(&out->fds, message->fds, message->n_fds);
+		if (r < 0)
+			return r;
+	}
+	payload = ipci_writer_add(&out->writer, message, true);
+	ipci_copy(payload, message->data, message->size);
+	ipci_count_add(&out->counts.messages, 1);
+	return 0;
+}
+
+/* Send the message now, with what is gathered before it. */
+static int
+send_now(struct ipc_channel *channel, const struct ipc_message *message,
+	struct ipci_deadline *deadline)
+{
+	int r = send_with(channel, message, false, deadline);
+
+	/* No memory for so large a packet: what is gathered goes alone, then the message, and then,
+	   in fragments, which can be as small as need be. */
+	if (r == -ENOBUFS) {
+		r = send_gathered(channel, deadline);
+		if (r == 0)
+			r = send_with(channel, message, false, deadline);
+		if (r == -ENOBUFS && message->size > IPCI_PACKET_MIN)
+			return send_large(channel, message, deadline);
+	}
+	if (r == 0)
+		ipci_count_add(&channel->out.counts.messages, 1);
+	return r;
+}
+
+int
+ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message, bool flush,
+	struct ipci_deadline *deadline)
+{
+	struct ipci_deadline at_once = ipci_deadline(0);
+	struct ipci_out *out = &channel->out;
+	bool anonymous = false;
+	int r = atomic_load_explicit(&channel->broken, memory_order_relaxed);
+
+	forget_parent(channel);
+	if (r == 0)
+		r = check_limits(channel, message, deadline);
+	if (r == 0 && message->n_fds)
+		r = check_fds(message, &anonymous);
+	if (r == 0 && out->void_due)
+		r = send_gathered(channel, deadline);
+	if (r < 0)
+		return r;
+
+	if (RECORD_OVERHEAD + ipci_pad(message->size) > record_max(channel))
+		return send_error(channel, send_large(channel, message, deadline));
+
+	if (anonymous || !ipci_writer_has_room(&out->writer, message, true)) {
+		r = make_room(channel, deadline);
+		if (r < 0)
+			return r;
+	}
+	if (flush || anonymous)
+		return send_error(channel, send_now(channel, message, deadline));
+
+	/* Large enough to be sent from where it lies, if the socket takes it at once. */
+	if (message->size >= IPCI_AT_ONCE_MIN) {
+		r = send_error(channel, send_now(channel, message, &at_once));
+		if (r != -EAGAIN)
+			return r;
+	}
+
+	r = gather(channel, message);
+	/* No room for duplicates: what is gathered holds some, and to send now needs none. */
+	if (r == -EMFILE)
+		r = send_error(channel, send_now(channel, message, deadline));
+	return r;
+}
+
+static inline void
+assert_message(const struct ipc_message *message)
+{
+	assert(message);
+	assert(message->data || !message->size);
+	assert(message->fds || !message->n_fds);
+	assert(!(message->flags & ~IPC_MESSAGE_REPLY));
+}
+
+int
+ipc_channel_post(struct ipc_channel *channel, const struct ipc_message *message, int timeout_ms)
+{
+	struct ipci_deadline deadline;
+	void *payload;
+
+	assert(channel);
+	assert_message(message);
+
+	payload = ipci_writer_join(&channel->out.writer, message);
+	if (ipci_likely(payload)) {
+		ipci_copy(payload, message->data, message->size);
+		ipci_count_add(&channel->out.counts.messages, 1);
+		return 0;
+	}
+	deadline = ipci_deadline(timeout_ms);
+	return ipci_out_message(channel, message, false, &deadline);
+}
+
+int
+ipc_channel_flush(struct ipc_channel *channel, int timeout_ms)
+{
+	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
+
+	assert(channel);
+	return send_gathered(channel, &deadline);
+}
+
+int
+ipc_channel_send(struct ipc_channel *channel, const struct ipc_message *message, int timeout_ms)
+{
+	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
+
+	assert(channel);
+	assert_message(message);
+	return ipci_out_message(channel, message, true, &deadline);
+}
