@@ -139,7 +139,7 @@ ipc_channel_call(struct ipc_channel *channel, const struct ipc_message *request,
 	int r;
 
 	assert(channel);
-	assert(request);
+	ipci_message_assert(request);
 	assert(ret_reply);
 
 	in = &channel->in;

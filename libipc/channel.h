@@ -10,6 +10,7 @@
  * itself; each begins on a cache line of its own.
  */
 
+#include <assert.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -111,6 +112,16 @@ struct ipc_channel {
 
 /* Give up on a peer that breaks the format: wakes whoever waits for it. Return: -EPROTO. */
 int ipci_channel_break(struct ipc_channel *channel);
+
+/* A message to be sent breaks these by a programmer's error alone. */
+static inline void
+ipci_message_assert(const struct ipc_message *message)
+{
+	assert(message);
+	assert(message->data || !message->size);
+	assert(message->fds || !message->n_fds);
+	assert(!(message->flags & ~IPC_MESSAGE_REPLY));
+}
 
 /* send.c */
 int ipci_out_init(struct ipc_channel *channel, const struct ipc_channel_options *options);

@@ -315,6 +315,15 @@ is_late_reply(
 	return message->id != call_id;
 }
 
+/* Nothing more is given out: whatever came with it is closed now. */
+static int
+give_up(struct ipc_channel *channel)
+{
+	ipci_in_release(&channel->in);
+	ipci_fds_close(&channel->in.fds);
+	return ipci_channel_break(channel);
+}
+
 int
 ipci_in_next(struct ipc_channel *channel, struct ipc_message *ret_message, uint64_t call_id,
 	struct ipci_deadline *deadline)
@@ -332,11 +341,11 @@ ipci_in_next(struct ipc_channel *channel, struct ipc_message *ret_message, uint6
 		ipci_in_release(in);
 		r = next_whole(channel, ret_message, deadline);
 		if (r < 0)
-			return r;
+			return r == -EPROTO ? give_up(channel) : r;
 		r = claim_fds(in, ret_message);
 		late = is_late_reply(channel, ret_message, call_id);
 		if (late < 0)
-			return ipci_channel_break(channel);
+			return give_up(channel);
 		if (late && r == 0)
 			ipci_count_add(&in->counts.dropped, 1);
 	} while (late);

@@ -455,15 +455,6 @@ ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message,
 	return r;
 }
 
-static inline void
-assert_message(const struct ipc_message *message)
-{
-	assert(message);
-	assert(message->data || !message->size);
-	assert(message->fds || !message->n_fds);
-	assert(!(message->flags & ~IPC_MESSAGE_REPLY));
-}
-
 int
 ipc_channel_post(struct ipc_channel *channel, const struct ipc_message *message, int timeout_ms)
 {
@@ -471,7 +462,7 @@ ipc_channel_post(struct ipc_channel *channel, const struct ipc_message *message,
 	void *payload;
 
 	assert(channel);
-	assert_message(message);
+	ipci_message_assert(message);
 
 	payload = ipci_writer_join(&channel->out.writer, message);
 	if (ipci_likely(payload)) {
@@ -498,6 +489,6 @@ ipc_channel_send(struct ipc_channel *channel, const struct ipc_message *message,
 	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
 
 	assert(channel);
-	assert_message(message);
+	ipci_message_assert(message);
 	return ipci_out_message(channel, message, true, &deadline);
 }
