@@ -42,8 +42,11 @@ struct ipci_out {
 	struct ipci_lane lane;
 	uint8_t *buffer; /* of the open record; zero in a forked child */
 	size_t buffer_size;
-	size_t packet_max;   /* what the socket takes in one packet */
-	bool void_due;       /* a large message was cut short; the peer is to be told first */
+	size_t packet_max; /* what the socket takes in one packet */
+	bool void_due;     /* a large message was cut short; the peer is to be told first */
+	/* The largest payload that may be sent the short way: within all limits; 0 until the peer
+	   has said hello. */
+	size_t lone_max;
 	struct ipci_fds fds; /* of the open record: duplicates, ours */
 };
 

@@ -39,11 +39,8 @@ static ssize_t
 attempt_recv(struct transfer *transfer, int flags)
 {
 	const struct iovec *part = transfer->message.msg_iov;
-	ssize_t r = ipci_sys_recv(transfer->lane->fd, part->iov_base, part->iov_len, flags);
 
-	if (r > 0 && (size_t)r > part->iov_len)
-		transfer->message.msg_flags = MSG_TRUNC;
-	return r;
+	return ipci_sys_recv(transfer->lane->fd, part->iov_base, part->iov_len, flags);
 }
 
 static ssize_t
@@ -156,13 +153,11 @@ wait_for(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline)
 	return r;
 }
 
-/*
- * Go on with a transfer whose first attempt gave r. Return: a size, or -errno as the callers say.
- */
+/* Go on with a transfer whose first attempt was in vain. Return: a size, or -errno. */
 static ssize_t
 complete(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline)
 {
-	if (ipci_likely(!must_wait(r)))
+	if (!must_wait(r))
 		return r;
 	if (!deadline->timeout_ms)
 		return -EAGAIN;
@@ -177,32 +172,101 @@ first_flags(const struct ipci_lane *lane, const struct ipci_deadline *deadline)
 	return deadline->timeout_ms < 0 && lane->wait.spin_us < 0 ? 0 : MSG_DONTWAIT;
 }
 
+static inline void
+count_packet(struct ipci_lane *lane, ssize_t size)
+{
+	ipci_count_add(&lane->counts->records, size > 0);
+	ipci_count_add(&lane->counts->bytes, (uint64_t)size);
+}
+
+static int
+send_error(ssize_t r)
+{
+	return r == -ECONNRESET || r == -ENOTCONN || r == -ECONNREFUSED ? -EPIPE : (int)r;
+}
+
+int
+ipci_link_send_plain(
+	struct ipci_lane *lane, void *packet, size_t size, struct ipci_deadline *deadline)
+{
+	struct transfer transfer;
+	struct iovec part;
+	ssize_t r;
+
+	ipci_count_add(&lane->counts->syscalls, 1);
+	r = ipci_sys_send(lane->fd, packet, size, first_flags(lane, deadline));
+	if (ipci_unlikely(r < 0)) {
+		part = (struct iovec){.iov_base = packet, .iov_len = size};
+		transfer = (struct transfer){
+			.lane = lane,
+			.message = {.msg_iov = &part, .msg_iovlen = 1},
+			.attempt = attempt_send,
+			.event = POLLOUT,
+		};
+		r = complete(&transfer, r, deadline);
+		if (r < 0)
+			return send_error(r);
+	}
+	count_packet(lane, r);
+	return 0;
+}
+
 int
 ipci_link_send(struct ipci_lane *lane, const struct iovec *parts, unsigned int n_parts,
 	const int *fds, unsigned int n_fds, struct ipci_deadline *deadline)
 {
 	struct ipci_control control;
-	struct transfer transfer = {
-		.lane = lane,
-		.message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = n_parts},
-		.attempt = n_parts == 1 && !n_fds ? attempt_send : attempt_sendmsg,
-		.event = POLLOUT,
-	};
+	struct transfer transfer;
 	ssize_t r;
 
-	if (n_fds)
-		ipci_control_pack(&transfer.message, &control, fds, n_fds);
-	r = complete(&transfer, move(&transfer, first_flags(lane, deadline)), deadline);
-	if (ipci_unlikely(r < 0)) {
-		if (r == -ECONNRESET || r == -ENOTCONN || r == -ECONNREFUSED)
-			return -EPIPE;
-		return (int)r;
-	}
+	if (n_parts == 1 && !n_fds)
+		return ipci_link_send_plain(lane, parts->iov_base, parts->iov_len, deadline);
 
-	ipci_count_add(&lane->counts->records, 1);
-	ipci_count_add(&lane->counts->bytes, (uint64_t)r);
-	if (n_fds)
-		ipci_count_add(&lane->counts->fds, n_fds);
+	transfer = (struct transfer){
+		.lane = lane,
+		.message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = n_parts},
+		.attempt = attempt_sendmsg,
+		.event = POLLOUT,
+	};
+	ipci_control_pack(&transfer.message, &control, fds, n_fds);
+	r = move(&transfer, first_flags(lane, deadline));
+	if (r < 0)
+		r = complete(&transfer, r, deadline);
+	if (r < 0)
+		return send_error(r);
+	count_packet(lane, r);
+	ipci_count_add(&lane->counts->fds, n_fds);
+	return 0;
+}
+
+static int
+recv_plain(struct ipci_lane *lane, const struct iovec *part, struct ipci_arrival *ret_arrival,
+	struct ipci_deadline *deadline)
+{
+	struct transfer transfer;
+	ssize_t r;
+
+	ipci_count_add(&lane->counts->syscalls, 1);
+	r = ipci_sys_recv(lane->fd, part->iov_base, part->iov_len, first_flags(lane, deadline));
+	if (ipci_unlikely(r < 0)) {
+		transfer = (struct transfer){
+			.lane = lane,
+			.message = {.msg_iov = (struct iovec *)part, .msg_iovlen = 1},
+			.attempt = attempt_recv,
+			.event = POLLIN,
+		};
+		if (r == -ECONNRESET)
+			r = move(&transfer, first_flags(lane, deadline));
+		if (r < 0)
+			r = complete(&transfer, r, deadline);
+		if (r < 0)
+			return (int)r;
+	}
+	*ret_arrival = (struct ipci_arrival){
+		.size = (size_t)r,
+		.truncated = (size_t)r > part->iov_len,
+	};
+	count_packet(lane, r);
 	return 0;
 }
 
@@ -211,20 +275,26 @@ ipci_link_recv(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 	struct ipci_fds *set, struct ipci_arrival *ret_arrival, struct ipci_deadline *deadline)
 {
 	struct ipci_control control;
-	struct transfer transfer = {
-		.lane = lane,
-		.message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = n_parts},
-		.attempt = n_parts == 1 && lane->fds_barred ? attempt_recv : attempt_recvmsg,
-		.event = POLLIN,
-	};
+	struct transfer transfer;
 	ssize_t r;
 
+	if (n_parts == 1 && lane->fds_barred)
+		return recv_plain(lane, parts, ret_arrival, deadline);
+
+	transfer = (struct transfer){
+		.lane = lane,
+		.message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = n_parts},
+		.attempt = attempt_recvmsg,
+		.event = POLLIN,
+	};
 	if (set) {
 		transfer.message.msg_control = control.bytes;
 		transfer.message.msg_controllen = sizeof(control.bytes);
 	}
-	r = complete(&transfer, move(&transfer, first_flags(lane, deadline)), deadline);
-	if (ipci_unlikely(r < 0))
+	r = move(&transfer, first_flags(lane, deadline));
+	if (r < 0)
+		r = complete(&transfer, r, deadline);
+	if (r < 0)
 		return (int)r;
 
 	if (set) {
@@ -236,7 +306,6 @@ ipci_link_recv(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 		.truncated = transfer.message.msg_flags & MSG_TRUNC,
 		.fds_lost = transfer.message.msg_flags & MSG_CTRUNC,
 	};
-	ipci_count_add(&lane->counts->records, r > 0);
-	ipci_count_add(&lane->counts->bytes, (uint64_t)r);
+	count_packet(lane, r);
 	return 0;
 }

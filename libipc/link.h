@@ -32,6 +32,10 @@ struct ipci_lane {
 int ipci_link_send(struct ipci_lane *lane, const struct iovec *parts, unsigned int n_parts,
 	const int *fds, unsigned int n_fds, struct ipci_deadline *deadline);
 
+/* The same for a packet in one piece without descriptors. */
+int ipci_link_send_plain(
+	struct ipci_lane *lane, void *packet, size_t size, struct ipci_deadline *deadline);
+
 /* A packet that arrived. */
 struct ipci_arrival {
 	size_t size;    /* 0: the end of stream */

@@ -41,18 +41,6 @@ run_stride(uint64_t header)
 	return run_head_size(run_flags(header)) + ipci_pad(header & IPCI_RUN_SIZE_MAX);
 }
 
-void
-ipci_record_header_init(
-	struct ipci_record_header *header, enum ipci_kind kind, unsigned int n_fds, size_t size)
-{
-	*header = (struct ipci_record_header){
-		.magic = IPCI_WIRE_MAGIC,
-		.kind = (uint8_t)kind,
-		.n_fds = (uint16_t)n_fds,
-		.size = (uint32_t)size,
-	};
-}
-
 int
 ipci_record_check(const struct ipci_record_header *header, size_t size)
 {
@@ -311,41 +299,42 @@ ipci_reader_begin(struct ipci_reader *reader, const void *packet, const struct i
 	};
 }
 
-/* Check the run's header against what is left of the record. */
-static int
-check_run(const struct ipci_reader *reader, uint64_t header)
+/* Begin a run whose messages were found to lie in the record. */
+static inline void
+enter_run(struct ipci_reader *reader, uint64_t header, unsigned int count, size_t stride)
 {
-	uint8_t flags = run_flags(header);
-	size_t left = (size_t)(reader->end - reader->cursor) - sizeof(header);
-	size_t size = header & IPCI_RUN_SIZE_MAX;
-	unsigned int count = run_count(header);
-
-	if (flags & ~IPCI_RUN_ALL || !count || size > reader->limits->message_max)
-		return -EPROTO;
-	if (flags & IPCI_RUN_FDS) {
-		if (count > reader->limits->fds_max || count > reader->fds_left)
-			return -EPROTO;
-		count = 1;
-	}
-	if (flags & IPCI_RUN_LARGE && (size || count != 1))
-		return -EPROTO;
-	return count * run_stride(header) > left ? -EPROTO : 0;
+	reader->cursor += sizeof(header);
+	reader->run_flags = run_flags(header);
+	reader->run_type = (uint16_t)(header >> 32);
+	reader->run_size = (uint32_t)(header & IPCI_RUN_SIZE_MAX);
+	reader->run_stride = (uint32_t)stride;
+	reader->run_left = count;
 }
 
 /* The single message of a run that is no plain one: with descriptors, or large. */
 static int
-give_special(struct ipci_reader *reader, uint64_t header, struct ipc_message *ret_message,
+next_special(struct ipci_reader *reader, uint64_t header, struct ipc_message *ret_message,
 	uint64_t *ret_large_size)
 {
+	size_t left = (size_t)(reader->end - reader->cursor) - sizeof(header);
+	uint8_t flags = run_flags(header);
+	unsigned int n_fds = flags & IPCI_RUN_FDS ? run_count(header) : 0;
 	struct ipc_message message;
 	uint64_t large_size = 0;
 
+	if (flags & ~IPCI_RUN_ALL || !run_count(header) || run_stride(header) > left)
+		return -EPROTO;
+	if (n_fds > reader->limits->fds_max || n_fds > reader->fds_left)
+		return -EPROTO;
+	if (flags & IPCI_RUN_LARGE &&
+		(header & IPCI_RUN_SIZE_MAX || (!n_fds && run_count(header) != 1)))
+		return -EPROTO;
+
+	enter_run(reader, header, 1, run_stride(header));
 	ipci_reader_give(reader, &message);
-	if (run_flags(header) & IPCI_RUN_FDS) {
-		message.n_fds = run_count(header);
-		reader->fds_left -= message.n_fds;
-	}
-	if (run_flags(header) & IPCI_RUN_LARGE) {
+	message.n_fds = n_fds;
+	reader->fds_left -= n_fds;
+	if (flags & IPCI_RUN_LARGE) {
 		memcpy(&large_size, message.data, sizeof(large_size));
 		message.data = NULL;
 		if (!large_size || large_size > reader->limits->message_max)
@@ -362,26 +351,25 @@ int
 ipci_reader_next_run(
 	struct ipci_reader *reader, struct ipc_message *ret_message, uint64_t *ret_large_size)
 {
+	size_t left = (size_t)(reader->end - reader->cursor), size, stride;
+	unsigned int count;
 	uint64_t header;
-	int r;
 
-	if (reader->cursor == reader->end)
+	if (!left)
 		return reader->fds_left ? -EPROTO : 0;
 
 	memcpy(&header, reader->cursor, sizeof(header));
-	r = check_run(reader, header);
-	if (r < 0)
-		return r;
+	size = header & IPCI_RUN_SIZE_MAX;
+	if (size > reader->limits->message_max)
+		return -EPROTO;
+	if (run_flags(header) & ~(IPCI_RUN_REPLY | IPCI_RUN_ID))
+		return next_special(reader, header, ret_message, ret_large_size);
 
-	reader->cursor += sizeof(header);
-	reader->run_flags = run_flags(header);
-	reader->run_type = (uint16_t)(header >> 32);
-	reader->run_size = (uint32_t)(header & IPCI_RUN_SIZE_MAX);
-	reader->run_stride = (uint32_t)run_stride(header);
-	reader->run_left = reader->run_flags & IPCI_RUN_FDS ? 1 : run_count(header);
-
-	if (reader->run_flags & (IPCI_RUN_FDS | IPCI_RUN_LARGE))
-		return give_special(reader, header, ret_message, ret_large_size);
+	stride = run_stride(header);
+	count = run_count(header);
+	if (!count || count * stride > left - sizeof(header))
+		return -EPROTO;
+	enter_run(reader, header, count, stride);
 	ipci_reader_give(reader, ret_message);
 	*ret_large_size = 0;
 	return 1;

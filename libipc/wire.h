@@ -20,6 +20,8 @@
 
 #include <libipc/channel.h>
 
+#include "base.h"
+
 #define IPCI_WIRE_VERSION 1
 #define IPCI_WIRE_MAGIC   0xB5 /* not ASCII, not UTF-8's first byte */
 #define IPCI_WIRE_ALIGN   8
@@ -90,8 +92,17 @@ struct ipci_limits {
 	uint32_t fds_max;     /* with one message */
 };
 
-void ipci_record_header_init(
-	struct ipci_record_header *header, enum ipci_kind kind, unsigned int n_fds, size_t size);
+static inline void
+ipci_record_header_init(
+	struct ipci_record_header *header, enum ipci_kind kind, unsigned int n_fds, size_t size)
+{
+	*header = (struct ipci_record_header){
+		.magic = IPCI_WIRE_MAGIC,
+		.kind = (uint8_t)kind,
+		.n_fds = (uint16_t)n_fds,
+		.size = (uint32_t)size,
+	};
+}
 
 /* Check the header of a packet of size bytes. Return: the record's kind, or -EPROTO. */
 int ipci_record_check(const struct ipci_record_header *header, size_t size);
@@ -174,6 +185,28 @@ ipci_run_header(const struct ipc_message *message)
 }
 
 #define IPCI_RUN_ONE ((uint64_t)1 << 48)
+
+/*
+ * Write a whole record of one message without descriptors behind an empty writer's header: it is no
+ * part of the writer, which stays empty. There must be room.
+ *
+ * Return: its size.
+ */
+static inline size_t
+ipci_writer_lone(struct ipci_writer *writer, const struct ipc_message *message)
+{
+	uint64_t *place = (uint64_t *)(void *)(writer->record + sizeof(struct ipci_record_header));
+	size_t size;
+
+	*place++ = ipci_run_header(message) + IPCI_RUN_ONE;
+	if (message->id)
+		*place++ = message->id;
+	ipci_copy(place, message->data, message->size);
+	size = (size_t)((uint8_t *)place - writer->record) + ipci_pad(message->size);
+	ipci_record_header_init(
+		(struct ipci_record_header *)(void *)writer->record, IPCI_KIND_MESSAGES, 0, size);
+	return size;
+}
 
 /*
  * Add a message without descriptors to the run that the last message began, if it is
