@@ -76,8 +76,11 @@ keep(struct ipci_in *in, const struct ipc_message *message, int result)
 	kept->message.fds = n_fds ? (int *)(void *)(payload + ipci_pad(size)) : NULL;
 	if (size)
 		memcpy(payload, message->data, size);
-	if (n_fds)
+	if (n_fds) {
 		memcpy(kept->message.fds, message->fds, n_fds * sizeof(int));
+		/* The copy's now: the record's set must not close them. */
+		memset(message->fds, -1, n_fds * sizeof(int));
+	}
 
 	*in->kept_tail = kept;
 	in->kept_tail = &kept->next;
