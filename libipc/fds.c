@@ -73,6 +73,9 @@ ipci_control_pack(
 	memcpy(CMSG_DATA(header), fds, sizeof(int) * n);
 	message->msg_control = control->bytes;
 	message->msg_controllen = CMSG_SPACE(sizeof(int) * n);
+	/* The kernel is shown the padding after an odd number too. */
+	memset(control->bytes + CMSG_LEN(sizeof(int) * n), 0,
+		CMSG_SPACE(sizeof(int) * n) - CMSG_LEN(sizeof(int) * n));
 }
 
 void
