@@ -12,6 +12,9 @@
 #define ipci_likely(condition)   __builtin_expect(!!(condition), 1)
 #define ipci_unlikely(condition) __builtin_expect(!!(condition), 0)
 
+/* Out of the way of the path that its caller makes fast. */
+#define IPCI_SLOW __attribute__((noinline))
+
 #define IPCI_MIN(a, b) ((a) < (b) ? (a) : (b))
 #define IPCI_MAX(a, b) ((a) > (b) ? (a) : (b))
 

@@ -355,7 +355,7 @@ ipci_in_next(struct ipc_channel *channel, struct ipc_message *ret_message, uint6
 	return r;
 }
 
-static int
+IPCI_SLOW static int
 recv_slow(struct ipc_channel *channel, struct ipc_message *ret_message, int timeout_ms)
 {
 	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
@@ -390,7 +390,7 @@ ipc_channel_recv(struct ipc_channel *channel, struct ipc_message *ret_message, i
 
 	in = &channel->in;
 	if (ipci_likely(in->reader.run_left && !in->special && !in->reader.run_flags)) {
-		ipci_reader_give(&in->reader, ret_message);
+		ipci_reader_give_plain(&in->reader, ret_message);
 		ipci_count_add(&in->counts.messages, 1);
 		return 0;
 	}

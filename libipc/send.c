@@ -129,7 +129,7 @@ send_in_parts(struct ipc_channel *channel, size_t size, struct ipci_deadline *de
 			continue;
 		}
 		writer->record = (uint8_t *)ipci_split_rest(&split);
-		writer->run = NULL;
+		ipci_writer_seal(writer);
 		writer->n_fds -= split.n_fds;
 		ipci_fds_close_some(out->fds.fds, split.n_fds);
 		out->fds.n -= split.n_fds;
@@ -460,23 +460,30 @@ ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message,
 	return r;
 }
 
+IPCI_SLOW static int
+post_slow(struct ipc_channel *channel, const struct ipc_message *message, int timeout_ms)
+{
+	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
+
+	ipci_message_assert(message);
+	return ipci_out_message(channel, message, false, &deadline);
+}
+
 int
 ipc_channel_post(struct ipc_channel *channel, const struct ipc_message *message, int timeout_ms)
 {
-	struct ipci_deadline deadline;
 	void *payload;
 
 	assert(channel);
-	ipci_message_assert(message);
+	assert(message);
+	assert(message->data || !message->size);
 
 	payload = ipci_writer_join(&channel->out.writer, message);
-	if (ipci_likely(payload)) {
-		ipci_copy(payload, message->data, message->size);
-		ipci_count_add(&channel->out.counts.messages, 1);
-		return 0;
-	}
-	deadline = ipci_deadline(timeout_ms);
-	return ipci_out_message(channel, message, false, &deadline);
+	if (ipci_unlikely(!payload))
+		return post_slow(channel, message, timeout_ms);
+	ipci_copy(payload, message->data, message->size);
+	ipci_count_add(&channel->out.counts.messages, 1);
+	return 0;
 }
 
 int

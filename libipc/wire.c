@@ -112,6 +112,7 @@ ipci_writer_begin(struct ipci_writer *writer, void *memory, size_t size)
 		.record = memory,
 		.cursor = (uint8_t *)memory + sizeof(struct ipci_record_header),
 		.end = (uint8_t *)memory + size,
+		.like_size = IPCI_LIKE_NONE,
 	};
 }
 
@@ -133,7 +134,7 @@ begin_run(struct ipci_writer *writer, const struct ipc_message *message, uint64_
 {
 	uint64_t *place = (uint64_t *)(void *)writer->cursor;
 
-	writer->run = NULL;
+	ipci_writer_seal(writer);
 	if (message->n_fds) {
 		header |= (uint64_t)IPCI_RUN_FDS << 24 | message->n_fds * IPCI_RUN_ONE;
 		writer->n_fds += message->n_fds;
@@ -148,21 +149,48 @@ begin_run(struct ipci_writer *writer, const struct ipc_message *message, uint64_
 	return (uint8_t *)place;
 }
 
+/* Add a message with an id to the run before it, if it is like that one's. */
+static void *
+join_with_id(struct ipci_writer *writer, const struct ipc_message *message)
+{
+	uint64_t *place = (uint64_t *)(void *)writer->cursor;
+
+	if (!message->id || message->n_fds || !writer->run)
+		return NULL;
+	if (run_count(*writer->run) == IPCI_RUN_COUNT_MAX ||
+		(*writer->run & (IPCI_RUN_ONE - 1)) != ipci_run_header(message))
+		return NULL;
+	*writer->run += IPCI_RUN_ONE;
+	*place++ = message->id;
+	writer->cursor = (uint8_t *)place + ipci_pad(message->size);
+	return place;
+}
+
 void *
 ipci_writer_add(struct ipci_writer *writer, const struct ipc_message *message, bool with_payload)
 {
-	uint8_t *payload;
+	uint8_t *payload = NULL;
 
-	payload = with_payload ? ipci_writer_join(writer, message) : NULL;
+	if (with_payload) {
+		payload = ipci_writer_join(writer, message);
+		if (!payload)
+			payload = join_with_id(writer, message);
+	}
 	if (payload)
 		return payload;
 
 	payload = begin_run(writer, message, ipci_run_header(message));
 	writer->cursor = payload;
-	if (with_payload)
-		writer->cursor += ipci_pad(message->size);
-	else
-		writer->run = NULL;
+	if (!with_payload) {
+		ipci_writer_seal(writer);
+		return payload;
+	}
+	writer->cursor += ipci_pad(message->size);
+	if (writer->run && !message->id) {
+		writer->like_size = message->size;
+		writer->like_kind = ipci_message_kind(message);
+		writer->like_stride = ipci_pad(message->size);
+	}
 	return payload;
 }
 
@@ -177,7 +205,7 @@ ipci_writer_add_large(struct ipci_writer *writer, const struct ipc_message *mess
 		writer, message, ipci_run_header(&head) | (uint64_t)IPCI_RUN_LARGE << 24);
 	*total++ = message->size;
 	writer->cursor = (uint8_t *)total;
-	writer->run = NULL;
+	ipci_writer_seal(writer);
 }
 
 struct ipci_writer_mark

@@ -115,8 +115,7 @@ int ipci_hello_check(const void *packet, size_t size, struct ipci_limits *ret_li
 /*
  * The writer: a record of messages in the making.
  *
- * It writes into memory that it does not own, 8-byte aligned. Zero is a writer
- * without memory, which has no room for anything.
+ * It writes into memory that it does not own, 8-byte aligned.
  */
 struct ipci_writer {
 	uint8_t *record; /* its header; the packet's first byte */
@@ -124,7 +123,28 @@ struct ipci_writer {
 	uint8_t *end;    /* no byte at or after it is written */
 	uint64_t *run;   /* the run that the next message may join, or NULL */
 	unsigned int n_fds;
+
+	/* A message without an id joins the run if it is like the last one in these. */
+	size_t like_size;   /* IPCI_LIKE_NONE: none does */
+	uint64_t like_kind; /* ipci_message_kind() */
+	size_t like_stride; /* bytes that it takes */
 };
+
+#define IPCI_LIKE_NONE SIZE_MAX
+
+/* Type, flags and number of descriptors in one word, as they lie in the struct. */
+static inline uint64_t
+ipci_message_kind(const struct ipc_message *message)
+{
+	uint64_t kind;
+
+	_Static_assert(offsetof(struct ipc_message, n_fds) + sizeof(message->n_fds) -
+				       offsetof(struct ipc_message, type) ==
+			       sizeof(kind),
+		"side by side");
+	memcpy(&kind, &message->type, sizeof(kind));
+	return kind;
+}
 
 /* Where a message stands before it is added, so that it can be taken back. */
 struct ipci_writer_mark {
@@ -209,38 +229,40 @@ ipci_writer_lone(struct ipci_writer *writer, const struct ipc_message *message)
 }
 
 /*
- * Add a message without descriptors to the run that the last message began, if it is
- * like that one and there is room: the short way for a stream of like messages.
+ * Add a message to the run that the last one began, if it is like that one, has no id, and there is
+ * room: the short way for a stream of like messages.
  *
  * Return: where its payload is to be copied, or NULL.
  */
 static inline void *
 ipci_writer_join(struct ipci_writer *writer, const struct ipc_message *message)
 {
-	uint64_t header, difference;
-	size_t head = message->id ? sizeof(message->id) : 0, stride;
+	uint64_t header;
 	uint8_t *place;
 
-	if (!writer->run || message->n_fds || message->size > IPCI_RUN_SIZE_MAX)
+	if (message->size != writer->like_size || message->id ||
+		ipci_message_kind(message) != writer->like_kind)
 		return NULL;
 
-	/* Alike but for the count, which must be from 1 (0 is memory that a fork
-	   wiped) to one below the largest: one comparison, with the count rotated down. */
+	/* The count is from 1 (0 is memory that a fork wiped) to one below the largest. */
 	header = *writer->run;
-	difference = header ^ ipci_run_header(message);
-	if ((difference << 16 | difference >> 48) - 1 >= IPCI_RUN_COUNT_MAX - 1)
+	if (header - IPCI_RUN_ONE >= (uint64_t)(IPCI_RUN_COUNT_MAX - 1) << 48)
 		return NULL;
-
-	stride = ipci_pad(message->size) + head;
-	if ((size_t)(writer->end - writer->cursor) < stride)
+	if ((size_t)(writer->end - writer->cursor) < writer->like_stride)
 		return NULL;
 
 	*writer->run = header + IPCI_RUN_ONE;
 	place = writer->cursor;
-	writer->cursor += stride;
-	if (head)
-		*(uint64_t *)(void *)place = message->id;
-	return place + head;
+	writer->cursor = place + writer->like_stride;
+	return place;
+}
+
+/* Let no message join the run. */
+static inline void
+ipci_writer_seal(struct ipci_writer *writer)
+{
+	writer->run = NULL;
+	writer->like_size = IPCI_LIKE_NONE;
 }
 
 /*
@@ -297,9 +319,9 @@ void ipci_reader_begin(
 int ipci_reader_next_run(
 	struct ipci_reader *reader, struct ipc_message *ret_message, uint64_t *ret_large_size);
 
-/* Give out the next message of the current run, of which at least one is left. */
+/* Give out the next message of the current run, which has no flags, and one left at least. */
 static inline void
-ipci_reader_give(struct ipci_reader *reader, struct ipc_message *ret_message)
+ipci_reader_give_plain(struct ipci_reader *reader, struct ipc_message *ret_message)
 {
 	const uint8_t *cursor = reader->cursor;
 
@@ -307,14 +329,22 @@ ipci_reader_give(struct ipci_reader *reader, struct ipc_message *ret_message)
 		.data = cursor,
 		.size = reader->run_size,
 		.type = reader->run_type,
-		.flags = reader->run_flags & IPCI_RUN_REPLY ? IPC_MESSAGE_REPLY : 0,
 	};
-	if (reader->run_flags & IPCI_RUN_ID) {
-		ret_message->id = *(const uint64_t *)(const void *)cursor;
-		ret_message->data = cursor + sizeof(ret_message->id);
-	}
 	reader->cursor = cursor + reader->run_stride;
 	reader->run_left--;
+}
+
+/* The same with any flags. */
+static inline void
+ipci_reader_give(struct ipci_reader *reader, struct ipc_message *ret_message)
+{
+	ipci_reader_give_plain(reader, ret_message);
+	if (reader->run_flags & IPCI_RUN_REPLY)
+		ret_message->flags = IPC_MESSAGE_REPLY;
+	if (reader->run_flags & IPCI_RUN_ID) {
+		memcpy(&ret_message->id, ret_message->data, sizeof(ret_message->id));
+		ret_message->data = (const uint8_t *)ret_message->data + sizeof(ret_message->id);
+	}
 }
 
 static inline int
