@@ -46,7 +46,7 @@ ipci_kept_free(struct ipci_in *in)
 		(void)ipci_kept_give(in, &message);
 		ipci_in_release(in);
 	}
-	if (in->holds)
+	if (in->holds && in->held_result == 0)
 		ipci_fds_close_some(in->held.fds, in->held.n_fds);
 	in->holds = false;
 }
@@ -100,8 +100,9 @@ keep_or_hold(struct ipci_in *in, const struct ipc_message *message, int result)
 {
 	int r = keep(in, message, result);
 
-	if (r < 0 && result == 0) {
+	if (r < 0) {
 		in->held = *message;
+		in->held_result = result;
 		in->holds = true;
 		in->lent = NULL;
 		in->n_lent = 0;
@@ -128,7 +129,7 @@ await_reply(struct ipc_channel *channel, uint64_t id, struct ipc_message *ret_re
 		}
 		kept = keep_or_hold(&channel->in, &message, r);
 		if (kept < 0)
-			return r < 0 ? r : kept;
+			return kept;
 	}
 }
 
@@ -148,7 +149,7 @@ ipc_channel_call(struct ipc_channel *channel, const struct ipc_message *request,
 	in = &channel->in;
 	ipci_in_release(in);
 	if (in->holds) {
-		r = keep(in, &in->held, 0);
+		r = keep(in, &in->held, in->held_result);
 		if (r < 0)
 			return r;
 		in->holds = false;

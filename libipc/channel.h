@@ -58,12 +58,12 @@ struct ipci_kept {
 	unsigned char payload[];
 };
 
+/* A large message on its way in. It grows in the record buffer, from where its first piece lies. */
 struct ipci_large {
 	struct ipc_message head;
-	uint8_t *buffer;
-	size_t capacity;
-	size_t size; /* of the message being received; 0: none is */
-	size_t have; /* bytes of it that came */
+	size_t start; /* offset in the buffer */
+	size_t size;  /* 0: there is none */
+	size_t have;  /* bytes that came */
 };
 
 /* The way in. */
@@ -75,7 +75,7 @@ struct ipci_in {
 	struct ipc_channel_counts counts;
 	struct ipci_lane lane;
 	struct ipci_limits limits; /* what this end takes */
-	uint8_t *buffer;
+	uint8_t *buffer;           /* a record, or a large message behind its head */
 	size_t buffer_size;
 	bool ended; /* end of stream was seen */
 
@@ -95,6 +95,7 @@ struct ipci_in {
 	struct ipci_kept *given; /* the kept message that was given out last */
 	bool holds;              /* held is a message that could not be kept */
 	struct ipc_message held;
+	int held_result; /* 0, or the error in its place */
 };
 
 struct ipc_channel {

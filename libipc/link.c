@@ -76,22 +76,24 @@ spin(struct transfer *transfer, int64_t start_ns, int64_t until_ns)
 {
 	struct ipci_wait *wait = &transfer->lane->wait;
 	int64_t gap_ns = ipci_wait_gap_ns(wait), now_ns = start_ns;
+	ssize_t r = -EAGAIN;
 	unsigned int looks;
-	ssize_t r;
 
-	for (looks = 1; now_ns < until_ns; looks++) {
+	for (looks = 1; must_wait(r) && now_ns < until_ns; looks++) {
 		if (gap_ns)
 			now_ns = ipci_wait_until(now_ns + gap_ns);
 		else if (looks % LOOKS_PER_CLOCK == 0)
 			now_ns = ipci_sys_now_ns();
 		r = move(transfer, MSG_DONTWAIT);
-		if (!must_wait(r)) {
-			ipci_count_add(&transfer->lane->counts->waits_spun, 1);
-			ipci_wait_learn(wait, now_ns - start_ns, false);
-			return r;
-		}
 	}
-	return -EAGAIN;
+
+	if (ipci_wait_learns(wait)) {
+		now_ns = ipci_sys_now_ns();
+		ipci_wait_learn_spin(wait, start_ns, now_ns);
+		if (!must_wait(r))
+			ipci_wait_learn(wait, now_ns - start_ns, false);
+	}
+	return r;
 }
 
 /* Sleep until the socket has an event, or a while where no event will tell. */
@@ -138,13 +140,16 @@ wait_for(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline)
 	int64_t start_ns = ipci_sys_now_ns(), spin_ns;
 
 	ipci_deadline_start(deadline, start_ns);
-	spin_ns = r == -EAGAIN ? ipci_wait_spin_ns(&lane->wait) : 0;
+	spin_ns = r == -EAGAIN ? ipci_wait_spin_ns(&lane->wait, start_ns) : 0;
 	if (deadline->at_ns)
 		spin_ns = IPCI_MIN(spin_ns, deadline->at_ns - start_ns);
 
-	r = spin(transfer, start_ns, start_ns + spin_ns);
-	if (!must_wait(r))
+	if (spin_ns > 0)
+		r = spin(transfer, start_ns, start_ns + spin_ns);
+	if (!must_wait(r)) {
+		ipci_count_add(&lane->counts->waits_spun, 1);
 		return r;
+	}
 
 	ipci_count_add(&lane->counts->waits_slept, 1);
 	r = sleep_until(transfer, r, deadline);

@@ -48,7 +48,6 @@ ipci_in_finish(struct ipc_channel *channel)
 	ipci_in_release(in);
 	ipci_kept_free(in);
 	ipci_fds_close(&in->fds);
-	ipci_sys_unmap(in->large.buffer, in->large.capacity);
 	ipci_sys_unmap(in->buffer, in->buffer_size);
 }
 
@@ -143,7 +142,7 @@ static int
 receive_record(struct ipc_channel *channel, struct ipci_deadline *deadline)
 {
 	struct ipci_in *in = &channel->in;
-	struct iovec part = {.iov_base = in->buffer, .iov_len = in->buffer_size};
+	struct iovec part = {.iov_base = in->buffer, .iov_len = in->limits.record_max};
 	const struct ipci_record_header *header = (const void *)in->buffer;
 	struct ipci_arrival arrival;
 	int r;
@@ -170,20 +169,20 @@ receive_record(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	return 0;
 }
 
-/* Have a buffer for the large message that is announced. */
+/* Have room for the large message that has begun. Its pages move; nothing is copied. */
 static int
-reserve_large(struct ipci_large *large)
+reserve_large(struct ipci_in *in)
 {
+	size_t size = in->large.start + in->large.size;
 	uint8_t *buffer;
 
-	if (large->capacity >= large->size)
+	if (in->buffer_size >= size)
 		return 0;
-	buffer = ipci_sys_map(large->size);
+	buffer = ipci_sys_remap(in->buffer, in->buffer_size, size);
 	if (!buffer)
 		return -ENOMEM;
-	ipci_sys_unmap(large->buffer, large->capacity);
-	large->buffer = buffer;
-	large->capacity = large->size;
+	in->buffer = buffer;
+	in->buffer_size = size;
 	return 0;
 }
 
@@ -197,7 +196,10 @@ receive_fragment(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	struct ipci_record_header header;
 	struct iovec parts[2] = {
 		{.iov_base = &header, .iov_len = sizeof(header)},
-		{.iov_base = large->buffer + large->have, .iov_len = large->size - large->have},
+		{
+			.iov_base = channel->in.buffer + large->start + large->have,
+			.iov_len = large->size - large->have,
+		},
 	};
 	struct ipci_arrival arrival;
 	int r;
@@ -233,17 +235,30 @@ receive_large(struct ipc_channel *channel, struct ipc_message *ret_message,
 
 	if (channel->in.ended)
 		return -EPIPE;
-	r = reserve_large(large);
+	r = reserve_large(&channel->in);
 	while (r == 0 && large->size && large->have < large->size)
 		r = receive_fragment(channel, deadline);
 	if (r < 0 || !large->size)
 		return r;
 
 	*ret_message = large->head;
-	ret_message->data = large->buffer;
+	ret_message->data = channel->in.buffer + large->start;
 	ret_message->size = large->size;
 	large->size = 0;
 	return 1;
+}
+
+/* The record's last message is large: the record is spent, but for the first piece. */
+static void
+begin_large(struct ipci_in *in, const struct ipc_message *head, uint64_t size)
+{
+	in->large = (struct ipci_large){
+		.head = *head,
+		.start = (size_t)((const uint8_t *)head->data - in->buffer),
+		.size = size,
+		.have = head->size,
+	};
+	in->reader = (struct ipci_reader){0};
 }
 
 /* The next message that was received whole or can be. Return: 1 with it, or -errno. */
@@ -268,9 +283,7 @@ next_whole(struct ipc_channel *channel, struct ipc_message *ret_message,
 		if (r > 0 && !large_size)
 			return 1;
 		if (r > 0) {
-			in->large.head = *ret_message;
-			in->large.size = large_size;
-			in->large.have = 0;
+			begin_large(in, ret_message, large_size);
 			continue;
 		}
 		r = receive_record(channel, deadline);
@@ -355,6 +368,20 @@ ipci_in_next(struct ipc_channel *channel, struct ipc_message *ret_message, uint6
 	return r;
 }
 
+/* The message that a call could not keep, or the error in its place. */
+static int
+give_held(struct ipci_in *in, struct ipc_message *ret_message)
+{
+	in->holds = false;
+	if (in->held_result < 0)
+		return in->held_result;
+	*ret_message = in->held;
+	in->lent = in->held.fds;
+	in->n_lent = in->held.n_fds;
+	in->special = in->n_lent > 0;
+	return 0;
+}
+
 IPCI_SLOW static int
 recv_slow(struct ipc_channel *channel, struct ipc_message *ret_message, int timeout_ms)
 {
@@ -366,14 +393,8 @@ recv_slow(struct ipc_channel *channel, struct ipc_message *ret_message, int time
 	ipci_in_release(in);
 	if (in->kept)
 		return ipci_kept_give(in, ret_message);
-	if (in->holds) {
-		in->holds = false;
-		*ret_message = in->held;
-		in->lent = in->held.fds;
-		in->n_lent = in->held.n_fds;
-		in->special = in->n_lent > 0;
-		return 0;
-	}
+	if (in->holds)
+		return give_held(in, ret_message);
 	r = ipci_in_next(channel, &message, 0, &deadline);
 	if (r == 0)
 		*ret_message = message;

@@ -104,6 +104,13 @@ forget_parent(struct ipc_channel *channel)
 	begin_record(channel);
 }
 
+/* The next smaller packet to try; 0 when there is none. */
+static size_t
+halved(size_t size)
+{
+	return size <= IPCI_PACKET_MIN ? 0 : IPCI_MAX(size / 2, (size_t)IPCI_PACKET_MIN);
+}
+
 /*
  * Send a finished record from where it lies. If the kernel has no memory for a packet of this size
  * it goes in parts; what is left when a part fails is the new open record.
@@ -117,15 +124,15 @@ send_in_parts(struct ipc_channel *channel, size_t size, struct ipci_deadline *de
 	struct iovec part;
 	int r;
 
-	size /= 2;
-	while (size >= IPCI_PACKET_MIN && ipci_record_split(writer->record, size, &split)) {
+	size = halved(size);
+	while (size && ipci_record_split(writer->record, size, &split)) {
 		part = (struct iovec){.iov_base = split.record, .iov_len = split.size};
 		r = ipci_link_send(&out->lane, &part, 1, out->fds.fds, split.n_fds, deadline);
 		if (r < 0) {
 			ipci_split_undo(&split);
 			if (r != -ENOBUFS)
 				return r;
-			size /= 2;
+			size = halved(size);
 			continue;
 		}
 		writer->record = (uint8_t *)ipci_split_rest(&split);
@@ -241,62 +248,84 @@ check_limits(struct ipc_channel *channel, const struct ipc_message *message,
 }
 
 /*
- * Send the open record and the message as its last, borrowing payload and descriptors. On failure
- * the message is taken back, and the record is as it was.
+ * Send the open record, which the message has just been added to as its last, with tail_size bytes
+ * of its payload from where they lie. Borrows its descriptors. On failure the record is back at the
+ * mark.
  */
 static int
-send_with(struct ipc_channel *channel, const struct ipc_message *message, bool large,
-	struct ipci_deadline *deadline)
+send_ended(struct ipc_channel *channel, const struct ipci_writer_mark *mark,
+	const struct ipc_message *message, size_t tail_size, struct ipci_deadline *deadline)
 {
 	static const uint8_t padding[IPCI_WIRE_ALIGN];
 	struct ipci_out *out = &channel->out;
-	struct ipci_writer_mark mark = ipci_writer_mark(&out->writer);
-	bool in_place = large || message->size >= IPCI_IN_PLACE_MIN;
-	size_t size, extra = 0;
-	struct iovec parts[3];
-	unsigned int n_parts = 1;
-	void *payload;
+	size_t pad_size = ipci_pad(tail_size) - tail_size;
+	struct iovec parts[3] = {
+		{.iov_base = out->writer.record, .iov_len = ipci_writer_size(&out->writer)},
+		{.iov_base = (void *)message->data, .iov_len = tail_size},
+		{.iov_base = (void *)padding, .iov_len = pad_size},
+	};
+	unsigned int n_parts = pad_size ? 3 : tail_size ? 2 : 1;
 	int r;
 
-	if (large) {
-		ipci_writer_add_large(&out->writer, message);
-	} else {
-		payload = ipci_writer_add(&out->writer, message, !in_place);
-		if (!in_place)
-			ipci_copy(payload, message->data, message->size);
-	}
-	size = ipci_writer_size(&out->writer);
-	parts[0] = (struct iovec){.iov_base = out->writer.record, .iov_len = size};
-	if (in_place && !large) {
-		extra = ipci_pad(message->size);
-		parts[n_parts++] = (struct iovec){(void *)message->data, message->size};
-		if (extra > message->size)
-			parts[n_parts++] = (struct iovec){(void *)padding, extra - message->size};
-	}
-	ipci_writer_finish(&out->writer, extra);
-
+	ipci_writer_finish(&out->writer, tail_size + pad_size);
 	/* Borrowed: they stand behind the set, not in it. */
 	if (message->n_fds)
 		memcpy(out->fds.fds + out->fds.n, message->fds, message->n_fds * sizeof(int));
 	r = ipci_link_send(&out->lane, parts, n_parts, out->fds.fds, out->writer.n_fds, deadline);
 	if (r < 0) {
-		ipci_writer_rewind(&out->writer, &mark);
+		ipci_writer_rewind(&out->writer, mark);
 		return r;
 	}
 	begin_record(channel);
 	return 0;
 }
 
-/* The payload of a large message, in packets as large as the socket takes. */
+/* Send the message with what is gathered before it; there is room for it. */
 static int
-send_fragments(struct ipc_channel *channel, const struct ipc_message *message,
+send_whole(struct ipc_channel *channel, const struct ipc_message *message,
+	struct ipci_deadline *deadline)
+{
+	struct ipci_writer *writer = &channel->out.writer;
+	struct ipci_writer_mark mark = ipci_writer_mark(writer);
+	bool in_place = message->size >= IPCI_IN_PLACE_MIN;
+	void *payload = ipci_writer_add(writer, message, !in_place);
+
+	if (!in_place)
+		ipci_copy(payload, message->data, message->size);
+	return send_ended(channel, &mark, message, in_place ? message->size : 0, deadline);
+}
+
+/* Send the head of a large message, and as much of its payload as the record has room for. */
+static int
+send_head(struct ipc_channel *channel, const struct ipc_message *message, bool with_piece,
+	size_t *ret_sent, struct ipci_deadline *deadline)
+{
+	struct ipci_writer *writer = &channel->out.writer;
+	struct ipci_writer_mark mark = ipci_writer_mark(writer);
+	size_t piece = 0;
+	int r;
+
+	ipci_writer_add_large(writer, message);
+	if (with_piece) {
+		piece = (size_t)(writer->end - writer->cursor);
+		piece = IPCI_MIN(piece, message->size) & ~(size_t)(IPCI_WIRE_ALIGN - 1);
+	}
+	r = send_ended(channel, &mark, message, piece, deadline);
+	if (r == 0)
+		*ret_sent = piece;
+	return r;
+}
+
+/* The rest of a large message, in packets as large as the socket takes. */
+static int
+send_fragments(struct ipc_channel *channel, const struct ipc_message *message, size_t sent,
 	struct ipci_deadline *deadline)
 {
 	struct ipci_out *out = &channel->out;
 	struct ipci_record_header header;
 	size_t max = IPCI_MIN(out->packet_max - sizeof(header), IPCI_FRAGMENT_MAX);
-	size_t sent = 0, size;
 	struct iovec parts[2];
+	size_t size;
 	int r;
 
 	while (sent < message->size) {
@@ -323,26 +352,25 @@ send_large(struct ipc_channel *channel, const struct ipc_message *message,
 {
 	struct ipci_deadline at_once = ipci_deadline(0);
 	struct ipci_out *out = &channel->out;
-	struct ipc_message empty = *message;
-	int r;
+	struct ipc_message head = *message;
+	size_t sent;
+	int r = 0;
 
-	/* Its head's extra 8 bytes are the total size. */
-	empty.size = sizeof(uint64_t);
-	if (!ipci_writer_has_room(&out->writer, &empty, true)) {
-		r = send_gathered(channel, deadline);
-		if (r < 0)
-			return r;
-	}
-	r = send_with(channel, message, true, deadline);
+	/* Its total size takes 8 bytes. */
+	head.size = sizeof(uint64_t);
+	if (!ipci_writer_has_room(&out->writer, &head, true))
+		r = make_room(channel, deadline);
+	if (r == 0)
+		r = send_head(channel, message, true, &sent, deadline);
 	if (r == -ENOBUFS) {
 		r = send_gathered(channel, deadline);
 		if (r == 0)
-			r = send_with(channel, message, true, deadline);
+			r = send_head(channel, message, false, &sent, deadline);
 	}
 	if (r < 0)
 		return r;
 
-	r = send_fragments(channel, message, deadline);
+	r = send_fragments(channel, message, sent, deadline);
 	if (r < 0) {
 		ipci_count_add(&out->counts.dropped, 1);
 		out->void_due = true;
@@ -395,19 +423,19 @@ gather(struct ipc_channel *channel, const struct ipc_message *message)
 	return 0;
 }
 
-/* Send the message now, with what is gathered before it. */
+/* Send the message now, with what is gathered before it; there is room for it. */
 static int
 send_now(struct ipc_channel *channel, const struct ipc_message *message,
 	struct ipci_deadline *deadline)
 {
-	int r = send_with(channel, message, false, deadline);
+	int r = send_whole(channel, message, deadline);
 
 	/* No memory for so large a packet: what is gathered goes alone, then the message, and then,
 	   in fragments, which can be as small as need be. */
 	if (r == -ENOBUFS) {
 		r = send_gathered(channel, deadline);
 		if (r == 0)
-			r = send_with(channel, message, false, deadline);
+			r = send_whole(channel, message, deadline);
 		if (r == -ENOBUFS && message->size > IPCI_PACKET_MIN)
 			return send_large(channel, message, deadline);
 	}

@@ -146,6 +146,14 @@ ipci_sys_map(size_t size)
 	return memory == MAP_FAILED ? NULL : memory;
 }
 
+void *
+ipci_sys_remap(void *memory, size_t old_size, size_t new_size)
+{
+	void *moved = mremap(memory, old_size, new_size, MREMAP_MAYMOVE);
+
+	return moved == MAP_FAILED ? NULL : moved;
+}
+
 void
 ipci_sys_unmap(void *memory, size_t size)
 {

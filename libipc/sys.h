@@ -42,6 +42,8 @@ int64_t ipci_sys_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* Private memory, page-aligned, zero, resident where touched. Return: NULL without memory. */
 void *ipci_sys_map(size_t size);
+/* The same memory, larger, perhaps elsewhere. Return: NULL without memory, and it is as it was. */
+void *ipci_sys_remap(void *memory, size_t old_size, size_t new_size);
 void ipci_sys_unmap(void *memory, size_t size);
 /* Let the memory be zero in a child of fork(2). */
 int ipci_sys_wipe_on_fork(void *memory, size_t size);

@@ -57,12 +57,14 @@ may_spin(struct ipci_wait *wait)
 }
 
 int64_t
-ipci_wait_spin_ns(struct ipci_wait *wait)
+ipci_wait_spin_ns(struct ipci_wait *wait, int64_t now_ns)
 {
 	/* Who names a time has thought of the CPUs: a pinned worker has one and may well spin. */
 	if (wait->spin_us)
 		return wait->spin_us > 0 ? (int64_t)wait->spin_us * NS_PER_US : 0;
-	return wait->score > 0 && may_spin(wait) ? IPCI_WAIT_SPIN_NS : 0;
+	if (wait->score <= 0 || now_ns < wait->rest_until_ns || !may_spin(wait))
+		return 0;
+	return IPCI_WAIT_SPIN_NS;
 }
 
 int64_t
@@ -76,16 +78,25 @@ ipci_wait_gap_ns(const struct ipci_wait *wait)
 void
 ipci_wait_learn(struct ipci_wait *wait, int64_t waited_ns, bool slept)
 {
+	bool spun = wait->score > 0;
+
 	if (!slept)
 		wait->typical_ns += (waited_ns - wait->typical_ns) / 8;
-	if (!slept || waited_ns <= IPCI_WAIT_SHORT_NS) {
+	if (!slept || (!spun && waited_ns <= IPCI_WAIT_SHORT_NS))
 		wait->score = IPCI_MIN(wait->score + 1, IPCI_WAIT_SCORE_MAX);
-		return;
-	}
-	wait->score = IPCI_MAX(wait->score - 2, 0);
+	else
+		wait->score = IPCI_MAX(wait->score - 2, -IPCI_WAIT_SCORE_MAX);
 
 	/* Affinity changes under us. To ask again costs nothing beside the sleep that was. */
-	wait->several_cpus = ipci_cpus_several();
+	if (slept)
+		wait->several_cpus = ipci_cpus_several();
+}
+
+void
+ipci_wait_learn_spin(struct ipci_wait *wait, int64_t start_ns, int64_t now_ns)
+{
+	if (now_ns - start_ns > IPCI_WAIT_PREEMPTED_NS)
+		wait->rest_until_ns = now_ns + IPCI_WAIT_REST_NS;
 }
 
 static inline void

@@ -41,18 +41,24 @@ int ipci_deadline_error(const struct ipci_deadline *deadline);
  * only while the waits of late were mostly over by then.
  */
 struct ipci_wait {
-	int32_t spin_us;    /* as in the options */
-	int score;          /* learned: above 0 spinning pays */
-	int64_t typical_ns; /* learned: how long a wait that spinning meets lasts */
-	bool known;         /* quota_allows was found out */
+	int32_t spin_us;       /* as in the options */
+	int score;             /* learned, within +-IPCI_WAIT_SCORE_MAX: above 0 spinning pays */
+	int64_t rest_until_ns; /* learned: the CPU is wanted by others, no spinning before */
+	int64_t typical_ns;    /* learned: how long a wait that spinning meets lasts */
+	bool known;            /* quota_allows was found out */
 	bool quota_allows;
 	bool several_cpus;
 };
 
 /* A wake-up costs 5 us on bare metal and 20 to 50 in a virtual machine. */
 #define IPCI_WAIT_SPIN_NS 50000
-/* A wait that slept was short if spinning might have met it: its wake-up is in it. */
-#define IPCI_WAIT_SHORT_NS  (2 * IPCI_WAIT_SPIN_NS)
+/* A wait that slept at once was short if spinning might have met it: its wake-up is in it. */
+#define IPCI_WAIT_SHORT_NS (2 * IPCI_WAIT_SPIN_NS)
+/* A spinning wait that took so much longer than it may was interrupted: others need this CPU, the
+   peer perhaps. Spinning is then in their way, and costs the turn that the next message needs. */
+#define IPCI_WAIT_PREEMPTED_NS (5 * IPCI_WAIT_SPIN_NS)
+#define IPCI_WAIT_REST_NS      100000000 /* so long it is not tried again */
+
 #define IPCI_WAIT_SCORE_MAX 8
 /* Below this many hundredths of a CPU the peer may need the time that spinning burns. */
 #define IPCI_WAIT_QUOTA_MIN 150
@@ -64,14 +70,17 @@ void ipci_wait_init(struct ipci_wait *wait, int32_t spin_us);
 #define IPCI_WAIT_BUSY_NS 8000
 #define IPCI_WAIT_LOOKS   6
 
-/* How long the next wait shall spin before it sleeps; 0: not at all. */
-int64_t ipci_wait_spin_ns(struct ipci_wait *wait);
+/* How long the wait that begins now shall spin before it sleeps; 0: not at all. */
+int64_t ipci_wait_spin_ns(struct ipci_wait *wait, int64_t now_ns);
 
 /* How long to leave between the looks of a spinning wait; 0: look without a break. */
 int64_t ipci_wait_gap_ns(const struct ipci_wait *wait);
 
-/* Learn from a wait that is over, or that gave up; slept: spinning did not meet it. */
+/* Learn from a wait that spinning met, or that slept: at once, or after it had spun in vain. */
 void ipci_wait_learn(struct ipci_wait *wait, int64_t waited_ns, bool slept);
+
+/* Learn from spinning itself, whatever it met. */
+void ipci_wait_learn_spin(struct ipci_wait *wait, int64_t start_ns, int64_t now_ns);
 
 /* Does this wait ever want to know how long one took? */
 static inline bool

@@ -251,7 +251,7 @@ ipci_record_split(void *record, size_t max, struct ipci_split *ret_split)
 {
 	struct ipci_split split = {.record = record};
 	uint8_t *cursor, *end;
-	unsigned int fits, count;
+	unsigned int fits, count, first;
 	size_t used;
 	uint64_t header;
 
@@ -263,8 +263,10 @@ ipci_record_split(void *record, size_t max, struct ipci_split *ret_split)
 		used = (size_t)(cursor - split.record) + sizeof(header);
 		header = *(uint64_t *)(void *)cursor;
 		count = run_flags(header) & IPCI_RUN_FDS ? 1 : run_count(header);
-		fits = run_fitting(header, max > used ? max - used : 0,
-			used == sizeof(split.header) + sizeof(header));
+		first = used == sizeof(split.header) + sizeof(header);
+		fits = 0;
+		if (first || used <= max)
+			fits = run_fitting(header, used <= max ? max - used : 0, first);
 		if (fits < count)
 			break;
 		cursor += sizeof(header) + count * run_stride(header);
@@ -364,10 +366,12 @@ next_special(struct ipci_reader *reader, uint64_t header, struct ipc_message *re
 	reader->fds_left -= n_fds;
 	if (flags & IPCI_RUN_LARGE) {
 		memcpy(&large_size, message.data, sizeof(large_size));
-		message.data = NULL;
+		message.data = reader->cursor;
+		message.size = (size_t)(reader->end - reader->cursor);
+		reader->cursor = reader->end;
 		if (!large_size || large_size > reader->limits->message_max)
 			return -EPROTO;
-		if (reader->cursor != reader->end || reader->fds_left)
+		if (message.size > large_size || reader->fds_left)
 			return -EPROTO;
 	}
 	*ret_message = message;

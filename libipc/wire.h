@@ -64,8 +64,9 @@ struct ipci_hello {
  *   bits 0..23 payload size of each message, 24..31 flags, 32..47 type,
  *   48..63 count: of messages, or, with IPCI_RUN_FDS, of the single message's descriptors.
  * With IPCI_RUN_ID each message begins with its 8-byte id. With IPCI_RUN_LARGE the single
- * message has no payload here but its total size in 8 bytes (after the id): it follows in
- * fragments, and this run is the record's last. Each payload is padded to 8 bytes.
+ * message has size 0 here, and its total size in 8 bytes (after the id): what the record has left,
+ * it being the last, is the payload's first piece, which may be empty; the rest follows in
+ * fragments. Each payload is padded to 8 bytes.
  */
 #define IPCI_RUN_SIZE_MAX  0xFFFFFFU
 #define IPCI_RUN_COUNT_MAX 0xFFFFU
@@ -182,8 +183,10 @@ bool ipci_writer_has_room(
 void *ipci_writer_add(
 	struct ipci_writer *writer, const struct ipc_message *message, bool with_payload);
 
-/* Add a message whose payload follows in fragments, for which there is room (without
-   payload, and 8 bytes): the record is then complete. */
+/*
+ * Add a message whose payload follows in fragments, for which there is room (without payload,
+ * and 8 bytes). Its first piece can follow from elsewhere; the record is then complete.
+ */
 void ipci_writer_add_large(struct ipci_writer *writer, const struct ipc_message *message);
 
 struct ipci_writer_mark ipci_writer_mark(const struct ipci_writer *writer);
@@ -311,8 +314,8 @@ void ipci_reader_begin(
 
 /*
  * The next message. Its fds are NULL: n_fds says how many of the packet's, in order, are its
- * own. With ret_large_size not 0 its payload, of that size, follows in fragments, and this
- * was the last message.
+ * own. With ret_large_size not 0 that is its size; what the message shows is the first piece,
+ * and it was the record's last.
  *
  * Return: 1 with a message, 0 at the end, -EPROTO.
  */
