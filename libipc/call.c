@@ -28,12 +28,12 @@ ipci_kept_give(struct ipci_in *in, struct ipc_message *ret_message)
 	in->kept_fds -= kept->message.n_fds;
 	in->given = kept;
 	in->special = true;
+	*ret_message = kept->message;
 	if (kept->result < 0)
 		return kept->result;
 
 	in->lent = kept->message.fds;
 	in->n_lent = kept->message.n_fds;
-	*ret_message = kept->message;
 	return 0;
 }
 
@@ -70,7 +70,7 @@ keep(struct ipci_in *in, const struct ipc_message *message, int result)
 		return -ENOMEM;
 	payload = kept->payload;
 	*kept = (struct ipci_kept){.message = *message, .result = result};
-	kept->message.data = payload;
+	kept->message.data = size ? payload : NULL;
 	kept->message.size = size;
 	kept->message.n_fds = n_fds;
 	kept->message.fds = n_fds ? (int *)(void *)(payload + ipci_pad(size)) : NULL;

@@ -115,8 +115,6 @@ prepare_socket(int fd, bool takes_fds, bool *ret_fds_barred)
 		*ret_fds_barred = r == 0 && !takes_fds;
 		r = r == -ENOPROTOOPT ? 0 : r;
 	}
-	if (r == 0)
-		r = ipci_sys_set_cloexec(fd);
 	return r;
 }
 
@@ -125,6 +123,7 @@ channel_free(struct ipc_channel *channel)
 {
 	ipci_in_finish(channel);
 	ipci_out_finish(channel);
+	pthread_cond_destroy(&channel->hello_turn);
 	pthread_mutex_destroy(&channel->hello_lock);
 	free(channel);
 }
@@ -142,7 +141,42 @@ channel_alloc(int fd)
 	channel->fd = fd;
 	channel->next_call_id = IPC_MESSAGE_ID_CALL;
 	pthread_mutex_init(&channel->hello_lock, NULL);
+	pthread_cond_init(&channel->hello_turn, NULL);
 	return channel;
+}
+
+/* All that can fail before the peer hears of it. */
+static int
+channel_init(struct ipc_channel *channel, const struct ipc_channel_options *options)
+{
+	int r;
+
+	channel->own = (struct ipci_limits){
+		.message_max = options->message_max,
+		.record_max = (uint32_t)options->record_max,
+		.fds_max = options->fds_max,
+	};
+	r = prepare_socket(channel->fd, options->fds_max > 0, &channel->in.lane.fds_barred);
+	if (r == 0)
+		r = ipci_in_init(channel, options);
+	return r < 0 ? r : ipci_out_init(channel, options);
+}
+
+/* Say hello on a socket that no program started meanwhile inherits; on failure one may again. */
+static int
+say_hello(struct ipc_channel *channel)
+{
+	int was_cloexec = ipci_sys_set_cloexec(channel->fd, true), r;
+
+	if (was_cloexec < 0)
+		return was_cloexec;
+	r = ipci_out_hello(channel);
+	/* A peer that has closed may have left something to receive. */
+	if (r == 0 || r == -EPIPE)
+		return 0;
+	if (!was_cloexec)
+		(void)ipci_sys_set_cloexec(channel->fd, false);
+	return r;
 }
 
 static int
@@ -157,22 +191,9 @@ open_socket(struct ipc_channel **ret, int fd, const struct ipc_channel_options *
 	channel = channel_alloc(fd);
 	if (!channel)
 		return -ENOMEM;
-	channel->own = (struct ipci_limits){
-		.message_max = options->message_max,
-		.record_max = (uint32_t)options->record_max,
-		.fds_max = options->fds_max,
-	};
-
-	r = prepare_socket(fd, options->fds_max > 0, &channel->in.lane.fds_barred);
+	r = channel_init(channel, options);
 	if (r == 0)
-		r = ipci_in_init(channel, options);
-	if (r == 0)
-		r = ipci_out_init(channel, options);
-	if (r == 0) {
-		r = ipci_out_hello(channel);
-		/* A peer that has closed may have left something to receive. */
-		r = r == -EPIPE ? 0 : r;
-	}
+		r = say_hello(channel);
 	if (r < 0) {
 		channel_free(channel);
 		return r;

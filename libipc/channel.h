@@ -55,7 +55,7 @@ struct ipci_kept {
 	struct ipci_kept *next;
 	struct ipc_message message;
 	int result;
-	unsigned char payload[];
+	_Alignas(uint64_t) unsigned char payload[]; /* aligned like a received one */
 };
 
 /* A large message on its way in. It grows in the record buffer, from where its first piece lies. */
@@ -103,7 +103,9 @@ struct ipc_channel {
 	_Atomic int broken; /* 0 or -EPROTO: both ways are dead */
 
 	/* The peer's hello: whichever direction needs it first receives it, under the lock. */
-	pthread_mutex_t hello_lock;
+	pthread_mutex_t hello_lock; /* of hearing, and never held for long */
+	pthread_cond_t hello_turn;  /* hearing has become false */
+	bool hearing;               /* a direction is receiving the hello */
 	atomic_bool heard;
 	struct ipci_limits peer; /* written before heard */
 	struct ipci_limits own;

@@ -99,23 +99,39 @@ receive_hello(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	return 0;
 }
 
-/* While one direction waits for the hello the other waits for the lock, as long as it may. */
+/* While one direction receives the hello the other waits for its turn, as long as it may. */
 static int
-lock_hello(struct ipc_channel *channel, const struct ipci_deadline *deadline)
+begin_hearing(struct ipc_channel *channel, const struct ipci_deadline *deadline)
 {
-	struct timespec until = {0};
-	int r;
+	struct timespec until = {
+		.tv_sec = deadline->at_ns / 1000000000,
+		.tv_nsec = deadline->at_ns % 1000000000,
+	};
+	int r = 0;
 
-	if (!deadline->timeout_ms)
-		r = pthread_mutex_trylock(&channel->hello_lock);
-	else if (deadline->timeout_ms < 0)
-		r = pthread_mutex_lock(&channel->hello_lock);
-	else {
-		until.tv_sec = deadline->at_ns / 1000000000;
-		until.tv_nsec = deadline->at_ns % 1000000000;
-		r = pthread_mutex_clocklock(&channel->hello_lock, CLOCK_MONOTONIC, &until);
+	pthread_mutex_lock(&channel->hello_lock);
+	while (channel->hearing && r == 0) {
+		if (!deadline->timeout_ms)
+			r = EAGAIN;
+		else if (deadline->timeout_ms < 0)
+			r = pthread_cond_wait(&channel->hello_turn, &channel->hello_lock);
+		else
+			r = pthread_cond_clockwait(&channel->hello_turn, &channel->hello_lock,
+				CLOCK_MONOTONIC, &until);
 	}
+	if (r == 0)
+		channel->hearing = true;
+	pthread_mutex_unlock(&channel->hello_lock);
 	return r ? ipci_deadline_error(deadline) : 0;
+}
+
+static void
+end_hearing(struct ipc_channel *channel)
+{
+	pthread_mutex_lock(&channel->hello_lock);
+	channel->hearing = false;
+	pthread_cond_signal(&channel->hello_turn);
+	pthread_mutex_unlock(&channel->hello_lock);
 }
 
 int
@@ -127,13 +143,13 @@ ipci_in_hello(struct ipc_channel *channel, struct ipci_deadline *deadline)
 		return 0;
 
 	ipci_deadline_start(deadline, ipci_sys_now_ns());
-	r = lock_hello(channel, deadline);
+	r = begin_hearing(channel, deadline);
 	if (r < 0)
 		return r;
 	r = atomic_load_explicit(&channel->broken, memory_order_relaxed);
 	if (r == 0 && !atomic_load_explicit(&channel->heard, memory_order_relaxed))
 		r = receive_hello(channel, deadline);
-	pthread_mutex_unlock(&channel->hello_lock);
+	end_hearing(channel);
 	return r;
 }
 
@@ -368,13 +384,26 @@ ipci_in_next(struct ipc_channel *channel, struct ipc_message *ret_message, uint6
 	return r;
 }
 
+/* What is told of a message that is dropped. */
+static struct ipc_message
+head_of(const struct ipc_message *message)
+{
+	return (struct ipc_message){
+		.type = message->type,
+		.flags = message->flags,
+		.id = message->id,
+	};
+}
+
 /* The message that a call could not keep, or the error in its place. */
 static int
 give_held(struct ipci_in *in, struct ipc_message *ret_message)
 {
 	in->holds = false;
-	if (in->held_result < 0)
+	if (in->held_result < 0) {
+		*ret_message = head_of(&in->held);
 		return in->held_result;
+	}
 	*ret_message = in->held;
 	in->lent = in->held.fds;
 	in->n_lent = in->held.n_fds;
@@ -398,6 +427,8 @@ recv_slow(struct ipc_channel *channel, struct ipc_message *ret_message, int time
 	r = ipci_in_next(channel, &message, 0, &deadline);
 	if (r == 0)
 		*ret_message = message;
+	else if (r == -EBADMSG)
+		*ret_message = head_of(&message);
 	return r;
 }
 

@@ -456,6 +456,9 @@ ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message,
 	forget_parent(channel);
 	if (r == 0)
 		r = check_limits(channel, message, deadline);
+	/* The peer may have said since the record was begun how much it takes. */
+	if (r == 0 && ipci_writer_is_empty(&out->writer))
+		begin_record(channel);
 	if (r == 0 && message->n_fds)
 		r = check_fds(message, &anonymous);
 	if (r == 0 && out->void_due)

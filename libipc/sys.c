@@ -51,13 +51,17 @@ ipci_sys_dup(int fd)
 }
 
 int
-ipci_sys_set_cloexec(int fd)
+ipci_sys_set_cloexec(int fd, bool on)
 {
-	int flags = RETRIED(fcntl(fd, F_GETFD));
+	int flags = RETRIED(fcntl(fd, F_GETFD)), r = 0;
+	bool was;
 
-	if (flags < 0 || flags & FD_CLOEXEC)
-		return flags < 0 ? flags : 0;
-	return RETRIED(fcntl(fd, F_SETFD, flags | FD_CLOEXEC));
+	if (flags < 0)
+		return flags;
+	was = flags & FD_CLOEXEC;
+	if (was != on)
+		r = RETRIED(fcntl(fd, F_SETFD, on ? flags | FD_CLOEXEC : flags & ~FD_CLOEXEC));
+	return r < 0 ? r : was;
 }
 
 int

@@ -19,7 +19,8 @@ int ipci_sys_socketpair(int ret_fds[2]); /* SEQPACKET */
 int ipci_sys_close(int fd);
 int ipci_sys_close_range(int first, int last); /* both included */
 int ipci_sys_dup(int fd);
-int ipci_sys_set_cloexec(int fd);
+/* Return: whether it was. */
+int ipci_sys_set_cloexec(int fd, bool on);
 int ipci_sys_fstat(int fd, struct stat *ret_stat);
 int ipci_sys_getsockopt_int(int fd, int option, int *ret_value); /* SOL_SOCKET */
 int ipci_sys_setsockopt_int(int fd, int option, int value);

@@ -113,6 +113,7 @@ ipci_writer_begin(struct ipci_writer *writer, void *memory, size_t size)
 		.cursor = (uint8_t *)memory + sizeof(struct ipci_record_header),
 		.end = (uint8_t *)memory + size,
 		.like_size = IPCI_LIKE_NONE,
+		.like_kind = IPCI_LIKE_KIND_NONE,
 	};
 }
 
@@ -186,7 +187,7 @@ ipci_writer_add(struct ipci_writer *writer, const struct ipc_message *message, b
 		return payload;
 	}
 	writer->cursor += ipci_pad(message->size);
-	if (writer->run && !message->id) {
+	if (writer->run && !message->id && message->size) {
 		writer->like_size = message->size;
 		writer->like_kind = ipci_message_kind(message);
 		writer->like_stride = ipci_pad(message->size);
@@ -400,6 +401,9 @@ ipci_reader_next_run(
 	stride = run_stride(header);
 	count = run_count(header);
 	if (!count || count * stride > left - sizeof(header))
+		return -EPROTO;
+	/* Else a small packet could be a thousand million messages. */
+	if (!stride && count > 1)
 		return -EPROTO;
 	enter_run(reader, header, count, stride);
 	ipci_reader_give(reader, ret_message);

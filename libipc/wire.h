@@ -67,6 +67,7 @@ struct ipci_hello {
  * message has size 0 here, and its total size in 8 bytes (after the id): what the record has left,
  * it being the last, is the payload's first piece, which may be empty; the rest follows in
  * fragments. Each payload is padded to 8 bytes.
+ * Empty messages without an id share no run, so that no record has more messages than 8-byte words.
  */
 #define IPCI_RUN_SIZE_MAX  0xFFFFFFU
 #define IPCI_RUN_COUNT_MAX 0xFFFFU
@@ -131,7 +132,9 @@ struct ipci_writer {
 	size_t like_stride; /* bytes that it takes */
 };
 
-#define IPCI_LIKE_NONE SIZE_MAX
+/* What no message is like: its flags are not any that a message may have. */
+#define IPCI_LIKE_NONE      SIZE_MAX
+#define IPCI_LIKE_KIND_NONE UINT64_MAX
 
 /* Type, flags and number of descriptors in one word, as they lie in the struct. */
 static inline uint64_t
@@ -266,6 +269,7 @@ ipci_writer_seal(struct ipci_writer *writer)
 {
 	writer->run = NULL;
 	writer->like_size = IPCI_LIKE_NONE;
+	writer->like_kind = IPCI_LIKE_KIND_NONE;
 }
 
 /*

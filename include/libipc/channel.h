@@ -124,7 +124,8 @@ int ipc_channel_pair(struct ipc_channel **ret_a, struct ipc_channel **ret_b,
 /*
  * Make a channel of a connected socket.
  *
- * Takes fd on success; on failure it is still the caller's. The socket is made
+ * Takes fd on success; on failure it is still the caller's, though socket options may have
+ * changed. The socket is made
  * close-on-exec, loses SO_PASSCRED and its kin, refuses descriptors by
  * SO_PASSRIGHTS (Linux 6.16) if fds_max is 0, and says hello to the peer, which must
  * open its end too: by this library, or by what docs/PROTOCOL.md says. Until the
@@ -156,8 +157,8 @@ int ipc_channel_open(struct ipc_channel **ret, int fd, const struct ipc_channel_
  * Return: 0, or
  *   -ENOENT  no LIBIPC_CHANNEL, or it is another process's
  *   -EINVAL  the variable is malformed, or an option out of its range
- *   and what ipc_channel_open() says of the descriptor; the descriptor and the
- *   variable are then left as they were
+ *   and what ipc_channel_open() says of the descriptor; it is then still open, and as
+ *   inheritable as it was, and the variable is there
  */
 int ipc_channel_inherit(struct ipc_channel **ret, const struct ipc_channel_options *options);
 
@@ -238,7 +239,9 @@ int ipc_channel_send(
  * Return: 0, or
  *   -EAGAIN, -ETIMEDOUT  nothing came; what has come of a large message is kept
  *   -EPIPE               the peer has closed and all it sent was given out
- *   -EBADMSG             a message came without its descriptors; it is dropped
+ *   -EBADMSG             a message came without its descriptors; it is dropped, but
+ *                        ret_message has its type, flags and id, so that a request can
+ *                        be answered
  *   -EPROTO              the peer speaks another format; close the channel
  *   -ENOMEM              no memory for a large message; it waits
  */
@@ -260,9 +263,9 @@ int ipc_channel_recv(struct ipc_channel *channel, struct ipc_message *ret_messag
  * timeout_ms covers both ways. -ETIMEDOUT does not tell whether the peer has seen
  * the request.
  *
- * Return: 0; what ipc_channel_send() and ipc_channel_recv() say; or -ENOBUFS: more came
- * meanwhile than is kept; receive it, then call again. -EBADMSG: the reply lost its
- * descriptors.
+ * Return: 0; what ipc_channel_send() and ipc_channel_recv() say; -EBADMSG: the reply lost
+ * its descriptors; or -ENOBUFS: more came meanwhile than is kept. Then receive: the
+ * request has been sent, its reply, if the id was the caller's, is among what comes.
  */
 int ipc_channel_call(struct ipc_channel *channel, const struct ipc_message *request,
 	struct ipc_message *ret_reply, int timeout_ms);
