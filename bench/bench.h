@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef IPC_BENCH_H
+#define IPC_BENCH_H
+
+/*
+ * The words that all of ipc-bench shares: what a case is, what one run is told, and
+ * what one side of it works with.
+ *
+ * A run is one variant at one size, in two fresh processes: the sender and the
+ * receiver. A block is one case, size and wait with all of its variants, run in
+ * turn, again and again: what is compared was measured within the same second or so.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <libipc/channel.h>
+
+#define BENCH_ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
+
+enum bench_variant {
+	BENCH_RAW,       /* system calls by hand, one packet a message */
+	BENCH_RAW_BATCH, /* packets filled by hand to the channel's record size */
+	BENCH_CHANNEL,   /* libipc */
+	BENCH_VARIANTS,
+};
+
+enum bench_wait {
+	BENCH_SPIN,  /* ask again and again */
+	BENCH_SLEEP, /* block in the kernel */
+	BENCH_LEARN, /* libipc's default: what pays; raw variants have no such thing */
+	BENCH_WAITS,
+};
+
+enum bench_role {
+	BENCH_SENDER,
+	BENCH_RECEIVER,
+	BENCH_ROLES,
+};
+
+extern const char *const bench_variant_names[BENCH_VARIANTS];
+extern const char *const bench_wait_names[BENCH_WAITS];
+
+/* The first word of every message, and of every page of a large one. Receivers add up
+   what they read: a message that was not read, or not sent, shows in the sum. */
+#define BENCH_WORD      UINT64_C(0x6C69626970630001)
+#define BENCH_PAGE_SIZE 4096U
+
+#define BENCH_SIZES_LIMIT 32U /* of --size */
+
+struct bench_config;
+struct bench_side;
+typedef void bench_side_fn(struct bench_side *side);
+
+struct bench_case {
+	const char *name;
+	const char *summary; /* half a line for --list */
+	const char *teaches; /* a sentence above its table */
+	const char *unit;    /* what is counted: "round trip", "message", ... */
+	bool is_latency;     /* the figure is the time of one; else how many a second */
+	bool is_bulk;        /* shown as bytes a second; the receiver reads every page */
+	uint32_t fds_max;    /* with one message */
+	size_t size_min, size_max;
+	size_t sizes[4]; /* by default; 0 ends the list */
+	enum bench_wait waits[BENCH_WAITS];
+	unsigned int n_waits;
+	enum bench_wait raw_beside_learn; /* how raw variants wait beside BENCH_LEARN */
+	/* Find out what a run must be told; may be NULL. Return: 0 or -errno. */
+	int (*prepare)(struct bench_config *config);
+	bench_side_fn *sides[BENCH_VARIANTS][BENCH_ROLES]; /* NULL: no such variant */
+};
+
+extern const struct bench_case bench_roundtrip, bench_stream, bench_bulk, bench_fds;
+extern const struct bench_case *const bench_cases[];
+extern const unsigned int bench_n_cases;
+
+/* What one run is told. */
+struct bench_config {
+	const struct bench_case *bench;
+	enum bench_variant variant;
+	size_t size;
+	enum bench_wait wait;
+	size_t record_max;    /* bytes of a packet, of the channel and of raw-batch */
+	size_t send_buffer;   /* SO_SNDBUF; 0 keeps the system's */
+	size_t fragment_size; /* bulk: payload bytes of each packet that libipc sends */
+	uint64_t warm_ns, time_ns;
+	unsigned int cpus[BENCH_ROLES];
+	bool measures_idle;
+};
+
+/* The measured time of a run, noted by its sender. */
+struct bench_window {
+	uint64_t start_ns, end_ns;
+	uint64_t start_count, end_count;
+	uint64_t start_cpu_ns[BENCH_ROLES], end_cpu_ns[BENCH_ROLES];
+	bool is_open;
+};
+
+/* What a side leaves behind. */
+struct bench_account {
+	/* On lines of its own: the two sides count in shared memory, but not in each
+	   other's caches. */
+	_Alignas(128) uint64_t messages; /* in all, the warm-up's too */
+	uint64_t syscalls;               /* that moved them, or tried to */
+	uint64_t sum;                    /* of the words read */
+};
+
+struct bench_histogram;
+
+/* What a case's function works with. */
+struct bench_side {
+	const struct bench_config *config;
+	enum bench_role role;
+	int fd;                      /* of a raw variant, else -1 */
+	struct ipc_channel *channel; /* of libipc, else NULL */
+	bool spins;                  /* a raw variant asks again and again */
+	struct bench_account *account;
+	struct bench_window *window;
+	struct bench_histogram *histogram;
+	uint64_t *idle_cpu_us;
+	uint64_t begin_ns;
+	int peer_clock; /* CPU time of the other process */
+};
+
+/*
+ * Count the time of a run: the sender calls it between messages, with how many it has
+ * sent. The window opens when the warm-up is over.
+ *
+ * Return: whether to go on.
+ */
+bool bench_side_goes_on(struct bench_side *side, uint64_t count);
+/* The same for who has read the clock already. */
+bool bench_side_goes_on_at(struct bench_side *side, uint64_t count, uint64_t now_ns);
+
+/* End this process: what failed, with a -errno, is told by the program's one line. */
+__attribute__((noreturn)) void bench_side_fail(
+	struct bench_side *side, const char *what, int error);
+
+/* CPU time of the receiver so far. */
+uint64_t bench_side_peer_cpu_ns(const struct bench_side *side);
+
+/* A message's payload, a word in each page set; it lasts as long as the process. */
+void *bench_side_payload(struct bench_side *side, size_t size);
+
+/* Words of every page of a received message, added up. */
+uint64_t bench_sum_pages(const void *data, size_t size);
+
+/* Read the channel's counters into the account, close it. The sender's flush comes before. */
+void bench_side_finish_channel(struct bench_side *side);
+
+struct ipc_channel_options bench_channel_options(const struct bench_config *config);
+
+uint64_t bench_now_ns(void);
+
+static inline uint64_t
+bench_first_word(const void *data)
+{
+	return *(const volatile uint64_t *)data;
+}
+
+#endif

@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * ipc-bench: libipc beside the bare kernel. The table of cases, and the way from the
+ * command line to a report.
+ */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "bench.h"
+#include "measure.h"
+#include "options.h"
+#include "output.h"
+#include "raw.h"
+#include "report.h"
+#include "runner.h"
+
+#define WARM_MS_PART 5U  /* the warm-up is a fifth of the measured time, but */
+#define WARM_MS_MIN  20U /* long enough to fault in the pages and to learn how to wait */
+
+#define BLOCKS_LIMIT (BENCH_CASES_LIMIT * BENCH_SIZES_LIMIT * BENCH_WAITS)
+
+const char *const bench_variant_names[BENCH_VARIANTS] = {"raw", "raw-batch", "channel"};
+const char *const bench_wait_names[BENCH_WAITS] = {"spin", "sleep", "learn"};
+
+const struct bench_case *const bench_cases[] = {
+	&bench_roundtrip,
+	&bench_stream,
+	&bench_bulk,
+	&bench_fds,
+};
+const unsigned int bench_n_cases = BENCH_ARRAY_SIZE(bench_cases);
+
+/* The whole of what is to be done. */
+struct work {
+	struct bench_options options;
+	struct bench_plan plan;
+	size_t packet_max; /* of a raw packet */
+	struct bench_block blocks[BLOCKS_LIMIT];
+	unsigned int n_blocks;
+	struct bench_output json, csv;
+};
+
+/* For the progress line: runs of earlier blocks, and of all. */
+static struct {
+	bool is_shown;
+	unsigned int before, total;
+	uint64_t start_ns;
+} progress;
+
+__attribute__((format(printf, 1, 2))) static void
+complain(const char *format, ...)
+{
+	va_list arguments;
+
+	if (progress.is_shown)
+		fputs("\r\033[K", stderr);
+	fputs("ipc-bench: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputc('\n', stderr);
+}
+
+static void
+show_progress(const struct bench_config *config, unsigned int done, unsigned int total)
+{
+	unsigned int all_done = progress.before + (done < total ? done : total);
+	uint64_t elapsed_ns = bench_now_ns() - progress.start_ns;
+	char size[BENCH_SIZE_TEXT];
+
+	if (!progress.is_shown)
+		return;
+	fprintf(stderr, "\r\033[K%3u %%  %s %s, %s bytes, %s", all_done * 100 / progress.total,
+		config->bench->name, bench_variant_names[config->variant],
+		bench_size_text(config->size, size), bench_wait_names[config->wait]);
+	if (all_done)
+		fprintf(stderr, ", %llu s left",
+			(unsigned long long)(elapsed_ns / all_done * (progress.total - all_done) /
+					     1000000000));
+	fflush(stderr);
+}
+
+static void
+list_cases(void)
+{
+	for (unsigned int i = 0; i < bench_n_cases; i++) {
+		const struct bench_case *bench = bench_cases[i];
+		char size[BENCH_SIZE_TEXT];
+
+		printf("%-10s %s; variants", bench->name, bench->summary);
+		for (int variant = 0; variant < BENCH_VARIANTS; variant++)
+			if (bench->sides[variant][BENCH_SENDER])
+				printf(" %s", bench_variant_names[variant]);
+		printf("; bytes");
+		for (unsigned int n = 0; n < BENCH_ARRAY_SIZE(bench->sizes) && bench->sizes[n]; n++)
+			printf(" %s", bench_size_text(bench->sizes[n], size));
+		putchar('\n');
+	}
+}
+
+static bool
+takes_size(const struct work *work, const struct bench_case *bench, size_t size)
+{
+	char text[BENCH_SIZE_TEXT], min[BENCH_SIZE_TEXT], max[BENCH_SIZE_TEXT];
+	size_t size_max = bench->size_max;
+
+	if (!bench->is_bulk && work->packet_max < size_max)
+		size_max = work->packet_max;
+	if (bench->sides[BENCH_RAW_BATCH][BENCH_SENDER] && work->plan.common.record_max < size_max)
+		size_max = work->plan.common.record_max;
+	if (size >= bench->size_min && size <= size_max)
+		return true;
+	complain("%s leaves out %s bytes: it takes %s to %s", bench->name,
+		bench_size_text(size, text), bench_size_text(bench->size_min, min),
+		bench_size_text(size_max, max));
+	return false;
+}
+
+static bool
+takes_wait(const struct work *work, const struct bench_case *bench, enum bench_wait wait)
+{
+	const unsigned int *cpus = work->options.cpus;
+
+	if (wait != BENCH_SPIN || cpus[BENCH_SENDER] != cpus[BENCH_RECEIVER])
+		return true;
+	complain("%s leaves out --wait spin: on one CPU each side would spin away the other's time",
+		bench->name);
+	return false;
+}
+
+static void
+add_blocks(struct work *work, const struct bench_case *bench, enum bench_wait wait)
+{
+	const struct bench_options *options = &work->options;
+	const size_t *sizes = options->n_sizes ? options->sizes : bench->sizes;
+	unsigned int n = options->n_sizes ? options->n_sizes : BENCH_ARRAY_SIZE(bench->sizes);
+
+	for (unsigned int i = 0; i < n && sizes[i]; i++) {
+		if (!takes_size(work, bench, sizes[i]))
+			continue;
+		work->blocks[work->n_blocks++] = (struct bench_block){bench, sizes[i], wait};
+		progress.total += bench_block_runs(&work->plan, bench);
+	}
+}
+
+static int
+plan_work(struct work *work)
+{
+	const struct bench_options *options = &work->options;
+	unsigned int warm_ms = options->time_ms / WARM_MS_PART;
+	int r = bench_raw_packet_max(options->send_buffer, &work->packet_max);
+
+	if (r < 0) {
+		complain("socketpair: %s", strerror(-r));
+		return EXIT_FAILURE;
+	}
+	work->plan = (struct bench_plan){
+		.common =
+			{
+				.record_max = options->record_max < work->packet_max
+	                                              ? options->record_max
+	                                              : work->packet_max,
+				.send_buffer = options->send_buffer,
+				.warm_ns = (uint64_t)1000000 *
+	                                   (warm_ms > WARM_MS_MIN ? warm_ms : WARM_MS_MIN),
+				.time_ns = (uint64_t)1000000 * options->time_ms,
+				.cpus = {options->cpus[0], options->cpus[1]},
+			},
+		.repeat = options->repeat,
+		.progress = show_progress,
+	};
+
+	for (unsigned int i = 0; i < options->n_cases; i++) {
+		const struct bench_case *bench = options->cases[i];
+
+		for (unsigned int n = 0; n < (options->has_wait ? 1 : bench->n_waits); n++) {
+			enum bench_wait wait = options->has_wait ? options->wait : bench->waits[n];
+
+			if (takes_wait(work, bench, wait))
+				add_blocks(work, bench, wait);
+		}
+	}
+	/* What was left out, and why, was told. */
+	return work->n_blocks ? EXIT_SUCCESS : BENCH_EXIT_USAGE;
+}
+
+static int
+open_output(struct bench_output *output, const char *path)
+{
+	int r = bench_output_open(output, path);
+
+	if (r == 0)
+		return EXIT_SUCCESS;
+	complain("cannot write %s: %s", path, strerror(-r));
+	return EXIT_FAILURE;
+}
+
+static int
+write_output(struct bench_output *output, const struct bench_report *report,
+	int (*write)(const struct bench_report *report, FILE *file))
+{
+	int r, end;
+
+	if (!output->path)
+		return EXIT_SUCCESS;
+	r = bench_output_begin(output);
+	if (r == 0)
+		r = write(report, output->file);
+	end = bench_output_end(output);
+	/* The file knows best why it could not be written. */
+	if (end < 0)
+		r = end;
+	if (r == 0)
+		return EXIT_SUCCESS;
+	complain("cannot write %s: %s", output->path, strerror(-r));
+	return EXIT_FAILURE;
+}
+
+/* End as the signal would have ended this program, after one line. */
+static int
+die_of(int signal_number)
+{
+	complain("ended by %s; no process is left", strsignal(signal_number));
+	signal(signal_number, SIG_DFL);
+	raise(signal_number);
+	return 128 + signal_number;
+}
+
+/* Return: 0; the number of a signal; or -errno, told. */
+static int
+measure(struct work *work, struct bench_results *results)
+{
+	char error[BENCH_ERROR_SIZE];
+	int r = 0, came;
+
+	progress.start_ns = bench_now_ns();
+	bench_runner_begin();
+	for (unsigned int i = 0; i < work->n_blocks && r == 0; i++) {
+		const struct bench_block *block = &work->blocks[i];
+
+		r = bench_measure_block(results, &work->plan, block, error);
+		progress.before += bench_block_runs(&work->plan, block->bench);
+		if (r < 0)
+			complain("%s, %zu bytes, %s: %s", block->bench->name, block->size,
+				bench_wait_names[block->wait], error);
+	}
+	came = bench_runner_end();
+	if (progress.is_shown)
+		fputs("\r\033[K", stderr);
+	return r == 0 ? came : r;
+}
+
+static int
+report_all(struct work *work, const struct bench_report *report)
+{
+	int status = EXIT_SUCCESS;
+
+	bench_report_table(report, stdout);
+	bench_report_warnings(report, stdout);
+	if (fflush(stdout) != 0) {
+		complain("cannot write the table: %s", strerror(errno));
+		status = EXIT_FAILURE;
+	}
+	if (write_output(&work->json, report, bench_report_json) != EXIT_SUCCESS)
+		status = EXIT_FAILURE;
+	if (write_output(&work->csv, report, bench_report_csv) != EXIT_SUCCESS)
+		status = EXIT_FAILURE;
+	return status;
+}
+
+static int
+work_through(struct work *work)
+{
+	struct bench_results results = {0};
+	struct bench_host host;
+	struct bench_report report = {&host, &work->options, &results};
+	int r, status;
+
+	bench_host_begin(&host, work->options.cpus[BENCH_SENDER]);
+	r = measure(work, &results);
+	bench_host_end(&host);
+
+	if (r == 0) {
+		status = report_all(work, &report);
+	} else {
+		bench_output_abandon(&work->json);
+		bench_output_abandon(&work->csv);
+		status = r > 0 ? die_of(r) : EXIT_FAILURE;
+	}
+	free(results.results);
+	return status;
+}
+
+int
+main(int argc, char *argv[])
+{
+	static struct work work;
+	int status;
+
+	bench_options_parse(argc, argv, &work.options);
+	if (work.options.list) {
+		list_cases();
+		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+	}
+	if (work.options.engine) {
+		complain("this build of libipc has no loop engines: --engine %s cannot be measured",
+			work.options.engine);
+		return EXIT_FAILURE;
+	}
+
+	progress.is_shown = isatty(STDERR_FILENO);
+	status = plan_work(&work);
+	if (status == EXIT_SUCCESS)
+		status = open_output(&work.json, work.options.json);
+	if (status == EXIT_SUCCESS) {
+		status = open_output(&work.csv, work.options.csv);
+		if (status != EXIT_SUCCESS)
+			bench_output_abandon(&work.json);
+	}
+	if (status != EXIT_SUCCESS)
+		return status;
+	return work_through(&work);
+}

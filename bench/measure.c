@@ -1,0 +1,475 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "histogram.h"
+#include "measure.h"
+#include "runner.h"
+
+/* One run of one variant, in short. */
+struct sample {
+	double figure;
+	double syscalls[BENCH_ROLES];
+	double cpu_ns[BENCH_ROLES];
+	double idle_cpu_us;
+	double probe_ns;
+	uint64_t count;
+};
+
+/* One repetition that counts. */
+struct repetition {
+	enum bench_distance distance;
+	struct sample samples[BENCH_VARIANTS];
+};
+
+struct measurement {
+	const struct bench_plan *plan;
+	const struct bench_block *block;
+	struct bench_config config;
+	struct bench_run *runs[BENCH_VARIANTS]; /* of the repetition at hand */
+	struct repetition *repetitions;
+	unsigned int n_repetitions;
+	struct bench_histogram (*histograms)[BENCH_DISTANCES]; /* of each variant */
+	unsigned int runs_done;
+	char *error;
+};
+
+static int
+compare_doubles(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The value below which a part of n sorted ones lies, between the two nearest. */
+static double
+quantile(const double *sorted, unsigned int n, double part)
+{
+	double at = part * (n - 1);
+	unsigned int below = (unsigned int)at;
+	unsigned int above = below + 1 < n ? below + 1 : below;
+
+	return sorted[below] + (at - below) * (sorted[above] - sorted[below]);
+}
+
+static struct bench_spread
+spread_of(double *values, unsigned int n)
+{
+	if (!n)
+		return (struct bench_spread){NAN, NAN, NAN, NAN, NAN};
+	qsort(values, n, sizeof(*values), compare_doubles);
+	return (struct bench_spread){
+		.median = quantile(values, n, 0.5),
+		.min = values[0],
+		.q1 = quantile(values, n, 0.25),
+		.q3 = quantile(values, n, 0.75),
+		.max = values[n - 1],
+	};
+}
+
+static bool
+has_variant(const struct bench_case *bench, int variant)
+{
+	return bench->sides[variant][BENCH_SENDER] != NULL;
+}
+
+unsigned int
+bench_block_runs(const struct bench_plan *plan, const struct bench_case *bench)
+{
+	unsigned int variants = 0;
+
+	for (int i = 0; i < BENCH_VARIANTS; i++)
+		variants += has_variant(bench, i);
+	return variants * plan->repeat;
+}
+
+/* Everything sent was received, and every receiver has read what it should. */
+static int
+verify(const struct measurement *m, const struct bench_run *run)
+{
+	const struct bench_account *sender = &run->accounts[BENCH_SENDER];
+	const struct bench_account *receiver = &run->accounts[BENCH_RECEIVER];
+	size_t size = m->config.size;
+	uint64_t words =
+		m->block->bench->is_bulk ? (size + BENCH_PAGE_SIZE - 1) / BENCH_PAGE_SIZE : 1;
+	uint64_t sum = sender->messages * words * BENCH_WORD;
+
+	if (sender->messages != receiver->messages) {
+		snprintf(m->error, BENCH_ERROR_SIZE, "%llu messages were sent and %llu received",
+			(unsigned long long)sender->messages,
+			(unsigned long long)receiver->messages);
+		return -EIO;
+	}
+	if (receiver->sum != sum || (m->block->bench->is_latency && sender->sum != sum)) {
+		snprintf(m->error, BENCH_ERROR_SIZE, "what was received is not what was sent");
+		return -EIO;
+	}
+	return 0;
+}
+
+/* What an idle channel costs takes a second to see: once is enough. */
+static bool
+measures_idle(const struct measurement *m, int variant)
+{
+	return m->n_repetitions == 0 && variant == BENCH_CHANNEL && m->block->bench->is_latency &&
+	       m->block->wait == BENCH_LEARN;
+}
+
+static struct sample
+sample_of(const struct measurement *m, int variant)
+{
+	const struct bench_run *run = m->runs[variant];
+	const struct bench_window *window = &run->window;
+	double count = (double)(window->end_count - window->start_count);
+	struct sample sample = {
+		.figure = NAN,
+		.idle_cpu_us = measures_idle(m, variant) ? (double)run->idle_cpu_us : NAN,
+		.probe_ns = run->distances[0] == BENCH_ONE_CPU
+	                            ? NAN
+	                            : (double)(run->probes_ns[0] + run->probes_ns[1]) / 2,
+		.count = window->end_count - window->start_count,
+	};
+	uint64_t p50;
+
+	for (int role = 0; role < BENCH_ROLES; role++) {
+		sample.syscalls[role] =
+			(double)run->accounts[role].syscalls / (double)run->accounts[role].messages;
+		sample.cpu_ns[role] =
+			(double)(window->end_cpu_ns[role] - window->start_cpu_ns[role]) / count;
+	}
+	if (!m->block->bench->is_latency)
+		sample.figure = count * 1e9 / (double)(window->end_ns - window->start_ns);
+	else if (bench_histogram_percentile(&run->histogram, 500, &p50))
+		sample.figure = (double)p50;
+	return sample;
+}
+
+static int
+run_variant(struct measurement *m, int variant)
+{
+	const struct bench_plan *plan = m->plan;
+	struct bench_run *run = m->runs[variant];
+	int r;
+
+	m->config.variant = (enum bench_variant)variant;
+	m->config.measures_idle = measures_idle(m, variant);
+	if (plan->progress)
+		plan->progress(&m->config, m->runs_done, bench_block_runs(plan, m->block->bench));
+
+	r = bench_run_pair(run, &m->config);
+	m->runs_done++;
+	if (r < 0)
+		snprintf(m->error, BENCH_ERROR_SIZE, "%s: %.200s", bench_variant_names[variant],
+			run->error);
+	return r == 0 ? verify(m, run) : r;
+}
+
+/* Is everything of the repetition at hand from one and the same machine? */
+static bool
+agrees(const struct measurement *m, struct bench_results *results)
+{
+	enum bench_distance distance = m->runs[BENCH_RAW]->distances[0];
+
+	for (int i = 0; i < BENCH_VARIANTS; i++) {
+		if (!m->runs[i])
+			continue;
+		if (m->runs[i]->moved) {
+			results->moved++;
+			return false;
+		}
+		if (m->runs[i]->distances[0] != distance || m->runs[i]->distances[1] != distance)
+			return false;
+	}
+	return true;
+}
+
+static void
+accept(struct measurement *m, enum bench_distance distance)
+{
+	struct repetition *repetition = &m->repetitions[m->n_repetitions];
+
+	repetition->distance = distance;
+	for (int i = 0; i < BENCH_VARIANTS; i++) {
+		if (!m->runs[i])
+			continue;
+		repetition->samples[i] = sample_of(m, i);
+		bench_histogram_merge(
+			&m->histograms[i][repetition->distance], &m->runs[i]->histogram);
+	}
+	m->n_repetitions++;
+}
+
+/* Each variant once; every other time in the opposite order. */
+static int
+repeat_once(struct measurement *m, struct bench_results *results)
+{
+	bool backwards = m->n_repetitions % 2;
+
+	for (int i = 0; i < BENCH_VARIANTS; i++) {
+		int variant = backwards ? BENCH_VARIANTS - 1 - i : i, r;
+
+		if (!m->runs[variant])
+			continue;
+		r = run_variant(m, variant);
+		if (r != 0)
+			return r;
+	}
+
+	if (agrees(m, results)) {
+		accept(m, m->runs[BENCH_RAW]->distances[0]);
+		results->repetitions++;
+	} else {
+		results->dropped++;
+	}
+	return 0;
+}
+
+static int
+repeat_all(struct measurement *m, struct bench_results *results)
+{
+	/* A machine that changes all the time is not waited for: half as long again, at most. */
+	unsigned int attempts_max = m->plan->repeat + m->plan->repeat / 2;
+
+	for (unsigned int i = 0; i < attempts_max && m->n_repetitions < m->plan->repeat; i++) {
+		int r = repeat_once(m, results);
+
+		if (r != 0)
+			return r;
+	}
+	if (m->n_repetitions < m->plan->repeat)
+		results->given_up++;
+	/* Better the last one, under a name that says so, than no figure at all. */
+	if (m->n_repetitions == 0)
+		accept(m, BENCH_MIXED);
+	return 0;
+}
+
+/* The median over the group of what pick() says of each of its repetitions; NAN is left out. */
+static struct bench_spread
+over_group(const struct measurement *m, enum bench_distance distance, int variant,
+	double (*pick)(const struct repetition *repetition, int variant))
+{
+	double *values = calloc(m->n_repetitions, sizeof(*values));
+	struct bench_spread spread;
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; values && i < m->n_repetitions; i++) {
+		double value;
+
+		if (m->repetitions[i].distance != distance)
+			continue;
+		value = pick(&m->repetitions[i], variant);
+		if (!isnan(value))
+			values[n++] = value;
+	}
+	spread = spread_of(values, n);
+	free(values);
+	return spread;
+}
+
+static double
+pick_figure(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].figure;
+}
+
+static double
+pick_ratio(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].figure / repetition->samples[BENCH_RAW].figure;
+}
+
+static double
+pick_batch_ratio(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].figure / repetition->samples[BENCH_RAW_BATCH].figure;
+}
+
+static double
+pick_sender_syscalls(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].syscalls[BENCH_SENDER];
+}
+
+static double
+pick_receiver_syscalls(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].syscalls[BENCH_RECEIVER];
+}
+
+static double
+pick_sender_cpu(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].cpu_ns[BENCH_SENDER];
+}
+
+static double
+pick_receiver_cpu(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].cpu_ns[BENCH_RECEIVER];
+}
+
+static double
+pick_idle(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].idle_cpu_us;
+}
+
+static double
+pick_probe(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].probe_ns;
+}
+
+static double
+percentile(const struct bench_histogram *histogram, unsigned int per_mille)
+{
+	uint64_t value;
+
+	return bench_histogram_percentile(histogram, per_mille, &value) ? (double)value : NAN;
+}
+
+static enum bench_wait
+waited_as(const struct measurement *m, int variant)
+{
+	enum bench_wait wait = m->block->wait;
+
+	if (variant == BENCH_CHANNEL || wait != BENCH_LEARN)
+		return wait;
+	if (m->config.cpus[0] == m->config.cpus[1])
+		return BENCH_SLEEP;
+	return m->block->bench->raw_beside_learn;
+}
+
+static size_t
+packet_size(const struct measurement *m, int variant)
+{
+	if (variant == BENCH_RAW_BATCH)
+		return m->config.record_max;
+	return variant == BENCH_RAW ? m->config.fragment_size : 0;
+}
+
+static struct bench_result
+result_of(const struct measurement *m, int variant, enum bench_distance distance)
+{
+	const struct bench_histogram *histogram = &m->histograms[variant][distance];
+	bool is_latency = m->block->bench->is_latency, is_raw = variant == BENCH_RAW;
+	struct bench_result result = {
+		.bench = m->block->bench,
+		.variant = (enum bench_variant)variant,
+		.size = m->block->size,
+		.wait = m->block->wait,
+		.waited_as = waited_as(m, variant),
+		.distance = distance,
+		.figure = over_group(m, distance, variant, pick_figure),
+		.ratio_to_raw = is_raw ? NAN : over_group(m, distance, variant, pick_ratio).median,
+		.ratio_to_raw_batch = NAN,
+		.p90_ns = is_latency ? percentile(histogram, 900) : NAN,
+		.p99_ns = is_latency ? percentile(histogram, 990) : NAN,
+		.p999_ns = is_latency ? percentile(histogram, 999) : NAN,
+		.max_ns = is_latency && histogram->count ? (double)histogram->max : NAN,
+		.syscalls_per_message =
+			{
+				over_group(m, distance, variant, pick_sender_syscalls).median,
+				over_group(m, distance, variant, pick_receiver_syscalls).median,
+			},
+		.cpu_ns_per_message =
+			{
+				over_group(m, distance, variant, pick_sender_cpu).median,
+				over_group(m, distance, variant, pick_receiver_cpu).median,
+			},
+		.idle_cpu_us_per_s = over_group(m, distance, variant, pick_idle).median,
+		.probe_ns = over_group(m, distance, variant, pick_probe).median,
+		.packet_size = packet_size(m, variant),
+	};
+
+	if (variant == BENCH_CHANNEL && m->runs[BENCH_RAW_BATCH])
+		result.ratio_to_raw_batch =
+			over_group(m, distance, variant, pick_batch_ratio).median;
+	for (unsigned int i = 0; i < m->n_repetitions; i++) {
+		if (m->repetitions[i].distance != distance)
+			continue;
+		result.repetitions++;
+		result.count += m->repetitions[i].samples[variant].count;
+	}
+	return result;
+}
+
+static int
+conclude(const struct measurement *m, struct bench_results *results)
+{
+	unsigned int n_max = results->n + BENCH_DISTANCES * BENCH_VARIANTS;
+	struct bench_result *grown = realloc(results->results, n_max * sizeof(*grown));
+
+	if (!grown)
+		return -ENOMEM;
+	results->results = grown;
+	for (int distance = 0; distance < BENCH_DISTANCES; distance++) {
+		for (int variant = 0; variant < BENCH_VARIANTS; variant++) {
+			struct bench_result result;
+
+			if (!m->runs[variant])
+				continue;
+			result = result_of(m, variant, (enum bench_distance)distance);
+			if (result.repetitions)
+				results->results[results->n++] = result;
+		}
+	}
+	return 0;
+}
+
+static int
+allocate(struct measurement *m)
+{
+	m->repetitions = calloc(m->plan->repeat, sizeof(*m->repetitions));
+	m->histograms = calloc(BENCH_VARIANTS, sizeof(*m->histograms));
+	if (!m->repetitions || !m->histograms)
+		return -ENOMEM;
+	for (int i = 0; i < BENCH_VARIANTS; i++) {
+		if (!has_variant(m->block->bench, i))
+			continue;
+		m->runs[i] = bench_run_new();
+		if (!m->runs[i])
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+int
+bench_measure_block(struct bench_results *results, const struct bench_plan *plan,
+	const struct bench_block *block, char *ret_error)
+{
+	struct measurement m = {
+		.plan = plan,
+		.block = block,
+		.config = plan->common,
+		.error = ret_error,
+	};
+	int r;
+
+	m.config.bench = block->bench;
+	m.config.size = block->size;
+	m.config.wait = block->wait;
+	ret_error[0] = '\0';
+
+	r = allocate(&m);
+	if (r == 0 && block->bench->prepare)
+		r = block->bench->prepare(&m.config);
+	if (r == 0)
+		r = repeat_all(&m, results);
+	if (r == 0)
+		r = conclude(&m, results);
+	if (r < 0 && !ret_error[0])
+		snprintf(ret_error, BENCH_ERROR_SIZE, "%s", strerror(-r));
+
+	for (int i = 0; i < BENCH_VARIANTS; i++)
+		bench_run_free(m.runs[i]);
+	free(m.histograms);
+	free(m.repetitions);
+	return r;
+}

@@ -1,0 +1,393 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <argp.h>
+#include <errno.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "measure.h"
+#include "options.h"
+
+#define REPEAT        11U
+#define REPEAT_QUICK  5U
+#define TIME_MS       500U
+#define TIME_MS_QUICK 250U
+#define TIME_MS_MAX   60000U
+
+#define SIZE_LIMIT (1U << 30)
+
+enum {
+	OPTION_QUICK = 0x100,
+	OPTION_JSON,
+	OPTION_CSV,
+	OPTION_SIZE,
+	OPTION_REPEAT,
+	OPTION_CPUS,
+	OPTION_WAIT,
+	OPTION_ENGINE,
+	OPTION_LIST,
+	OPTION_RECORD,
+	OPTION_SNDBUF,
+	OPTION_TIME,
+	OPTION_HELP,
+};
+
+static const struct argp_option options_known[] = {
+	{.name = "quick", .key = OPTION_QUICK, .doc = "Everything in less than a minute"},
+	{.name = "json",
+		.key = OPTION_JSON,
+		.arg = "FILE",
+		.doc = "Write the results as JSON, too"},
+	{.name = "csv", .key = OPTION_CSV, .arg = "FILE", .doc = "Write the results as CSV, too"},
+	{.name = "size",
+		.key = OPTION_SIZE,
+		.arg = "LIST",
+		.doc = "Payload bytes, such as 64,1K,1M; a case leaves out those that it cannot "
+		       "take"},
+	{.name = "repeat",
+		.key = OPTION_REPEAT,
+		.arg = "N",
+		.doc = "Fresh pairs of processes for each figure (default 11; 5 with --quick)"},
+	{.name = "cpus",
+		.key = OPTION_CPUS,
+		.arg = "P,C",
+		.doc = "CPUs of the parent, which sends, and of the child (default: the first two "
+		       "that this process may use)"},
+	{.name = "wait",
+		.key = OPTION_WAIT,
+		.arg = "spin|sleep|learn",
+		.doc = "How a receiver waits (default: roundtrip all three, the others learn)"},
+	{.name = "engine",
+		.key = OPTION_ENGINE,
+		.arg = "uring|epoll",
+		.doc = "Measure a loop with this engine"},
+	{.name = "list", .key = OPTION_LIST, .doc = "List the cases and leave"},
+	{.name = "record",
+		.key = OPTION_RECORD,
+		.arg = "BYTES",
+		.doc = "Size of a packet of the channel and of raw-batch (default 64K)"},
+	{.name = "sndbuf",
+		.key = OPTION_SNDBUF,
+		.arg = "BYTES",
+		.doc = "SO_SNDBUF of every variant (default: the system's)"},
+	{.name = "time",
+		.key = OPTION_TIME,
+		.arg = "MS",
+		.doc = "Measured milliseconds of each run (default 500; 250 with --quick)"},
+	{.name = "help", .key = OPTION_HELP, .doc = "Print this and leave", .group = -1},
+	{0},
+};
+
+static const char before[] =
+	"Measure libipc beside the bare kernel, in the same run and on the same machine."
+	"\v"
+	"CASES (default: all)\n"
+	"  roundtrip  one message there and one back, each trip timed; never halved\n"
+	"  stream     small messages one way, as many as go through\n"
+	"  bulk       large messages one way, every page of them read\n"
+	"  fds        messages with one file descriptor each\n"
+	"\n"
+	"VARIANTS that each case runs in turn\n"
+	"  raw        system calls by hand: one packet a message (bulk: packets of\n"
+	"             the size that libipc cuts, straight into place)\n"
+	"  raw-batch  packets filled by hand, with memcpy, to the channel's record\n"
+	"             size: what batching could give if it cost nothing\n"
+	"  channel    libipc\n"
+	"\n"
+	"Every run is two fresh processes, each on its CPU; between two short probes that tell "
+	"whether the CPUs are near (share a cache) or far. Runs are compared within one of the "
+	"two only; a run during which it changed is dropped and repeated. Figures are medians over "
+	"the runs, with their spread; a percentile that too few samples support is left blank.\n"
+	"\n"
+	"WAITS: spin asks the kernel again and again (fast, takes a CPU); sleep blocks; learn is "
+	"libipc's default: it spins while that pays. Raw variants cannot learn: beside learn they "
+	"spin in roundtrip and block in the other cases.\n"
+	"\n"
+	"EXAMPLES\n"
+	"  ipc-bench --quick\n"
+	"  ipc-bench --wait spin --size 64,1K,8K roundtrip\n"
+	"  ipc-bench --record 128K --sndbuf 1M --json stream.json stream\n";
+
+__attribute__((noreturn, format(printf, 1, 2))) static void
+refuse(const char *format, ...)
+{
+	va_list arguments;
+
+	fputs("ipc-bench: ", stderr);
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fputc('\n', stderr);
+	exit(BENCH_EXIT_USAGE);
+}
+
+const char *
+bench_size_text(size_t size, char text[BENCH_SIZE_TEXT])
+{
+	if (size && size % (1U << 20) == 0)
+		snprintf(text, BENCH_SIZE_TEXT, "%zuM", size >> 20);
+	else if (size && size % (1U << 10) == 0)
+		snprintf(text, BENCH_SIZE_TEXT, "%zuK", size >> 10);
+	else
+		snprintf(text, BENCH_SIZE_TEXT, "%zu", size);
+	return text;
+}
+
+/* Digits alone: no sign, no space. Return: whether a number up to max stands there. */
+static bool
+parse_number(const char *text, unsigned long max, unsigned long *ret_value, char **ret_end)
+{
+	unsigned long value;
+
+	if (*text < '0' || *text > '9')
+		return false;
+	errno = 0;
+	value = strtoul(text, ret_end, 10);
+	if (errno || value > max)
+		return false;
+	*ret_value = value;
+	return true;
+}
+
+static bool
+parse_size(const char *text, size_t *ret_size, char **ret_end)
+{
+	unsigned long value, unit = 1;
+	char *end;
+
+	if (!parse_number(text, SIZE_LIMIT, &value, &end))
+		return false;
+	if (*end == 'K' || *end == 'k')
+		unit = 1U << 10;
+	else if (*end == 'M' || *end == 'm')
+		unit = 1U << 20;
+	if (unit > 1)
+		end++;
+	if (value > SIZE_LIMIT / unit)
+		return false;
+	*ret_size = value * unit;
+	*ret_end = end;
+	return true;
+}
+
+static size_t
+one_size(const char *name, const char *text, size_t min, size_t max)
+{
+	char min_text[BENCH_SIZE_TEXT], max_text[BENCH_SIZE_TEXT], *end;
+	size_t size;
+
+	if (!parse_size(text, &size, &end) || *end || size < min || size > max)
+		refuse("%s wants a size from %s to %s, not '%s'", name,
+			bench_size_text(min, min_text), bench_size_text(max, max_text), text);
+	return size;
+}
+
+static void
+parse_sizes(struct bench_options *options, const char *text)
+{
+	const char *at = text;
+	char *end;
+
+	options->n_sizes = 0;
+	for (;; at = end + 1) {
+		size_t *size = &options->sizes[options->n_sizes];
+
+		if (options->n_sizes == BENCH_SIZES_LIMIT)
+			refuse("--size takes at most %u sizes", BENCH_SIZES_LIMIT);
+		if (!parse_size(at, size, &end) || !*size || (*end && *end != ','))
+			refuse("--size wants sizes such as 64,1K,1M (up to 1024M), not '%s'", text);
+		options->n_sizes++;
+		if (!*end)
+			return;
+	}
+}
+
+static unsigned int
+one_number(const char *name, const char *text, unsigned int min, unsigned int max)
+{
+	unsigned long value;
+	char *end;
+
+	if (!parse_number(text, max, &value, &end) || *end || value < min)
+		refuse("%s wants a number from %u to %u, not '%s'", name, min, max, text);
+	return (unsigned int)value;
+}
+
+static void
+parse_cpus(struct bench_options *options, const char *text)
+{
+	unsigned long parent, child;
+	cpu_set_t allowed;
+	char *end;
+
+	if (!parse_number(text, CPU_SETSIZE - 1, &parent, &end) || *end != ',' ||
+		!parse_number(end + 1, CPU_SETSIZE - 1, &child, &end) || *end)
+		refuse("--cpus wants two numbers such as 0,1, not '%s'", text);
+
+	sched_getaffinity(0, sizeof(allowed), &allowed);
+	if (!CPU_ISSET(parent, &allowed))
+		refuse("--cpus: this process may not use CPU %lu", parent);
+	if (!CPU_ISSET(child, &allowed))
+		refuse("--cpus: this process may not use CPU %lu", child);
+	options->cpus[BENCH_SENDER] = (unsigned int)parent;
+	options->cpus[BENCH_RECEIVER] = (unsigned int)child;
+}
+
+/* The first two allowed, or the only one twice. */
+static void
+choose_cpus(struct bench_options *options)
+{
+	unsigned int found = 0;
+	cpu_set_t allowed;
+
+	CPU_ZERO(&allowed);
+	sched_getaffinity(0, sizeof(allowed), &allowed);
+	for (unsigned int cpu = 0; cpu < CPU_SETSIZE && found < BENCH_ROLES; cpu++)
+		if (CPU_ISSET(cpu, &allowed))
+			options->cpus[found++] = cpu;
+	if (found == 1)
+		options->cpus[1] = options->cpus[0];
+}
+
+static void
+parse_wait(struct bench_options *options, const char *text)
+{
+	for (int i = 0; i < BENCH_WAITS; i++) {
+		if (strcmp(text, bench_wait_names[i]) == 0) {
+			options->has_wait = true;
+			options->wait = (enum bench_wait)i;
+			return;
+		}
+	}
+	refuse("--wait is spin, sleep or learn, not '%s'", text);
+}
+
+static void
+add_case(struct bench_options *options, const char *name)
+{
+	const struct bench_case *found = NULL;
+
+	for (unsigned int i = 0; i < bench_n_cases; i++)
+		if (strcmp(name, bench_cases[i]->name) == 0)
+			found = bench_cases[i];
+	if (!found)
+		refuse("there is no case '%s'; ipc-bench --list names those there are", name);
+	for (unsigned int i = 0; i < options->n_cases; i++)
+		if (options->cases[i] == found)
+			return;
+	options->cases[options->n_cases++] = found;
+}
+
+static void
+parse_engine(struct bench_options *options, const char *text)
+{
+	if (strcmp(text, "uring") != 0 && strcmp(text, "epoll") != 0)
+		refuse("--engine is uring or epoll, not '%s'", text);
+	options->engine = text;
+}
+
+static error_t parse_option(int key, char *arg, struct argp_state *state);
+
+static const struct argp parser = {
+	.options = options_known,
+	.parser = parse_option,
+	.args_doc = "[CASE...]",
+	.doc = before,
+};
+
+__attribute__((noreturn)) static void
+help(void)
+{
+	char name[] = "ipc-bench";
+
+	argp_help(&parser, stdout, ARGP_HELP_STD_HELP & ~(unsigned int)ARGP_HELP_EXIT_OK, name);
+	exit(fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+static error_t
+parse_option(int key, char *arg, struct argp_state *state)
+{
+	struct bench_options *options = state->input;
+
+	switch (key) {
+	case OPTION_QUICK:
+		options->quick = true;
+		return 0;
+	case OPTION_LIST:
+		options->list = true;
+		return 0;
+	case OPTION_JSON:
+		options->json = arg;
+		return 0;
+	case OPTION_CSV:
+		options->csv = arg;
+		return 0;
+	case OPTION_SIZE:
+		parse_sizes(options, arg);
+		return 0;
+	case OPTION_REPEAT:
+		options->repeat = one_number("--repeat", arg, 1, BENCH_REPEAT_LIMIT);
+		return 0;
+	case OPTION_CPUS:
+		parse_cpus(options, arg);
+		return 0;
+	case OPTION_WAIT:
+		parse_wait(options, arg);
+		return 0;
+	case OPTION_ENGINE:
+		parse_engine(options, arg);
+		return 0;
+	case OPTION_RECORD:
+		options->record_max = one_size(
+			"--record", arg, IPC_CHANNEL_RECORD_MAX_MIN, IPC_CHANNEL_RECORD_MAX_LIMIT);
+		return 0;
+	case OPTION_SNDBUF:
+		options->send_buffer = one_size("--sndbuf", arg, 4096, INT_MAX / 2);
+		return 0;
+	case OPTION_TIME:
+		options->time_ms = one_number("--time", arg, 1, TIME_MS_MAX);
+		return 0;
+	case OPTION_HELP:
+		help();
+	case ARGP_KEY_ARG:
+		add_case(options, arg);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
+static void
+fill_in(struct bench_options *options)
+{
+	if (!options->repeat)
+		options->repeat = options->quick ? REPEAT_QUICK : REPEAT;
+	if (!options->time_ms)
+		options->time_ms = options->quick ? TIME_MS_QUICK : TIME_MS;
+	if (!options->record_max)
+		options->record_max = IPC_CHANNEL_RECORD_MAX_DEFAULT;
+	for (unsigned int i = 0; !options->n_cases && i < bench_n_cases; i++)
+		options->cases[i] = bench_cases[i];
+	if (!options->n_cases)
+		options->n_cases = bench_n_cases;
+}
+
+void
+bench_options_parse(int argc, char *argv[], struct bench_options *ret_options)
+{
+	int next = argc;
+
+	*ret_options = (struct bench_options){0};
+	choose_cpus(ret_options);
+
+	/* argp's own complaint takes two lines; without it its own help is silent, too. */
+	if (argp_parse(&parser, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, &next, ret_options) != 0)
+		refuse("'%s' is no option, or its value is missing or too much; see ipc-bench "
+		       "--help",
+			argv[next > 1 ? next - 1 : 1]);
+	fill_in(ret_options);
+}

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <errno.h>
+#include <math.h>
+
+#include <jansson.h>
+
+#include "report.h"
+
+#define SCHEMA "libipc-bench/1"
+
+/* A blank is null; what is whole is written so. */
+static json_t *
+number(double value)
+{
+	if (isnan(value))
+		return json_null();
+	if (value == floor(value) && fabs(value) < 9e15)
+		return json_integer((json_int_t)value);
+	return json_real(value);
+}
+
+static json_t *
+text_or_null(const char *text)
+{
+	return text[0] ? json_string(text) : json_null();
+}
+
+static json_t *
+host_object(const struct bench_report *report)
+{
+	const struct bench_host *host = report->host;
+
+	return json_pack("{so, so, so, sb, si, so, so, so, so, so, so}", "cpu",
+		text_or_null(host->cpu), "kernel", text_or_null(host->kernel), "machine",
+		text_or_null(host->machine), "virtual", (int)host->is_virtual, "online_cpus",
+		(int)host->n_cpus, "governor", text_or_null(host->governor), "load_1min",
+		number(host->load_1min), "steal_percent", number(host->steal_percent),
+		"others_cpu_percent", number(host->others_percent), "wmem_default",
+		number((double)host->wmem_default), "wmem_max", number((double)host->wmem_max));
+}
+
+static json_t *
+options_object(const struct bench_report *report)
+{
+	const struct bench_options *options = report->options;
+
+	return json_pack("{sb, si, si, s[ii], so, so}", "quick", (int)options->quick, "repeat",
+		(int)options->repeat, "time_ms", (int)options->time_ms, "cpus",
+		(int)options->cpus[BENCH_SENDER], (int)options->cpus[BENCH_RECEIVER], "record",
+		number((double)options->record_max), "sndbuf",
+		number(options->send_buffer ? (double)options->send_buffer : NAN));
+}
+
+static json_t *
+result_object(const struct bench_result *result)
+{
+	bool is_latency = result->bench->is_latency;
+	json_t *object = json_pack("{ss, ss, so, ss, ss, ss, ss, si}", "case", result->bench->name,
+		"variant", bench_variant_names[result->variant], "size",
+		number((double)result->size), "wait", bench_wait_names[result->wait], "waited_as",
+		bench_wait_names[result->waited_as], "distance",
+		bench_distance_names[result->distance], "unit", result->bench->unit, "repetitions",
+		(int)result->repetitions);
+
+	for (unsigned int i = 0; object && i < bench_n_fields; i++) {
+		const struct bench_field *field = &bench_fields[i];
+
+		if (is_latency ? field->of_latency : field->of_throughput)
+			json_object_set_new(object, field->name, number(field->get(result)));
+	}
+	return object;
+}
+
+int
+bench_report_json(const struct bench_report *report, FILE *file)
+{
+	const struct bench_results *results = report->results;
+	json_t *array = json_array(), *root;
+	int r = 0;
+
+	for (unsigned int i = 0; array && i < results->n; i++)
+		json_array_append_new(array, result_object(&results->results[i]));
+	root = json_pack("{ss, so, so, si, si, so}", "schema", SCHEMA, "host", host_object(report),
+		"options", options_object(report), "repetitions", (int)results->repetitions,
+		"dropped_repetitions", (int)results->dropped, "results", array);
+	if (!root)
+		return -ENOMEM;
+
+	if (json_dumpf(root, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) < 0)
+		r = -EIO;
+	fputc('\n', file);
+	json_decref(root);
+	return r;
+}

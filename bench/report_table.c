@@ -1,0 +1,228 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "report.h"
+
+#define CELL 40U
+#define PAIR (2 * CELL + 2)
+
+/* Above these the figures are hard to believe. */
+#define STEAL_PERCENT_MAX  1.0
+#define OTHERS_PERCENT_MAX 5.0
+#define RAW_SPREAD_MAX     0.25 /* between the quartiles of raw, of its median */
+#define DROPPED_MAX        0.25 /* of all repetitions */
+
+/* Three digits that count: 2.84, 47.1, 312, 4567. */
+static const char *
+three_digits(char text[CELL], double value)
+{
+	double size = fabs(value);
+
+	if (isnan(value))
+		return "-";
+	snprintf(text, CELL, "%.*f", size < 9.995 ? 2 : size < 99.95 ? 1 : 0, value);
+	return text;
+}
+
+static const char *
+few_syscalls(char text[CELL], double value)
+{
+	if (isnan(value))
+		return "-";
+	snprintf(text, CELL, "%.*f", value < 0.1 ? 4 : 2, value);
+	return text;
+}
+
+/* What every row says in the same way, as text. */
+struct cells {
+	char size[BENCH_SIZE_TEXT];
+	char figure[CELL], spread[PAIR], calls[PAIR], cpu[PAIR];
+};
+
+/* scale and cpu_scale turn the figure and the CPU time into the units of the table. */
+static void
+fill_cells(struct cells *cells, const struct bench_result *result, double scale, double cpu_scale)
+{
+	const double *calls = result->syscalls_per_message, *cpu = result->cpu_ns_per_message;
+	char one[CELL], other[CELL];
+
+	bench_size_text(result->size, cells->size);
+	snprintf(cells->figure, sizeof(cells->figure), "%s",
+		three_digits(one, result->figure.median * scale));
+	snprintf(cells->spread, sizeof(cells->spread), "%s..%s",
+		three_digits(one, result->figure.min * scale),
+		three_digits(other, result->figure.max * scale));
+	snprintf(cells->calls, sizeof(cells->calls), "%s+%s",
+		few_syscalls(one, calls[BENCH_SENDER]), few_syscalls(other, calls[BENCH_RECEIVER]));
+	snprintf(cells->cpu, sizeof(cells->cpu), "%s+%s",
+		three_digits(one, cpu[BENCH_SENDER] * cpu_scale),
+		three_digits(other, cpu[BENCH_RECEIVER] * cpu_scale));
+}
+
+static void
+print_latency_head(FILE *file)
+{
+	fprintf(file, "  %5s %-6s %-7s %-9s %8s  %-13s %7s %8s %8s %8s %8s  %-11s %s\n", "bytes",
+		"waits", "CPUs", "variant", "p50 us", "min..max", "of raw", "p90", "p99", "p99.9",
+		"max us", "calls", "CPU us");
+}
+
+static void
+print_latency(const struct bench_result *result, FILE *file)
+{
+	char ratio[CELL], p90[CELL], p99[CELL], p999[CELL], max[CELL];
+	struct cells cells;
+
+	fill_cells(&cells, result, 1e-3, 1e-3);
+	fprintf(file, "  %5s %-6s %-7s %-9s %8s  %-13s ", cells.size,
+		bench_wait_names[result->waited_as], bench_distance_names[result->distance],
+		bench_variant_names[result->variant], cells.figure, cells.spread);
+	fprintf(file, "%7s %8s %8s %8s %8s  %-11s %s\n", three_digits(ratio, result->ratio_to_raw),
+		three_digits(p90, result->p90_ns / 1e3), three_digits(p99, result->p99_ns / 1e3),
+		three_digits(p999, result->p999_ns / 1e3), three_digits(max, result->max_ns / 1e3),
+		cells.calls, cells.cpu);
+}
+
+static void
+print_throughput_head(const struct bench_case *bench, FILE *file)
+{
+	fprintf(file, "  %5s %-6s %-7s %-9s %8s  %-13s %7s %8s  %-15s %s\n", "bytes", "waits",
+		"CPUs", "variant", bench->is_bulk ? "GB/s" : "M/s", "min..max", "of raw",
+		"of batch", "calls", bench->is_bulk ? "CPU us" : "CPU ns");
+}
+
+static void
+print_throughput(const struct bench_result *result, FILE *file)
+{
+	bool is_bulk = result->bench->is_bulk;
+	char ratio[CELL], batch_ratio[CELL];
+	struct cells cells;
+
+	fill_cells(&cells, result, is_bulk ? (double)result->size / 1e9 : 1e-6, is_bulk ? 1e-3 : 1);
+	fprintf(file, "  %5s %-6s %-7s %-9s %8s  %-13s ", cells.size,
+		bench_wait_names[result->waited_as], bench_distance_names[result->distance],
+		bench_variant_names[result->variant], cells.figure, cells.spread);
+	fprintf(file, "%7s %8s  %-15s %s\n", three_digits(ratio, result->ratio_to_raw),
+		three_digits(batch_ratio, result->ratio_to_raw_batch), cells.calls, cells.cpu);
+}
+
+static void
+print_host(const struct bench_report *report, FILE *file)
+{
+	const struct bench_host *host = report->host;
+	const struct bench_options *options = report->options;
+
+	fprintf(file, "%s, %s%s, %u CPUs, governor %s, load %.2f at the start, steal %.1f %%\n",
+		host->cpu, host->kernel, host->is_virtual ? " in a virtual machine" : "",
+		host->n_cpus, host->governor[0] ? host->governor : "none", host->load_1min,
+		host->steal_percent);
+	if (options->cpus[BENCH_SENDER] == options->cpus[BENCH_RECEIVER])
+		fprintf(file, "Parent and child share CPU %u: they take turns, nothing spins.\n",
+			options->cpus[BENCH_SENDER]);
+	else
+		fprintf(file, "Parent on CPU %u, child on CPU %u.\n", options->cpus[BENCH_SENDER],
+			options->cpus[BENCH_RECEIVER]);
+	fprintf(file, "Each figure: the median of up to %u runs of %u ms in fresh processes.\n",
+		options->repeat, options->time_ms);
+}
+
+static void
+print_idle(const struct bench_result *result, FILE *file)
+{
+	if (!isnan(result->idle_cpu_us_per_s))
+		fprintf(file, "  A learning receiver used %.0f us of CPU in one idle second.\n",
+			result->idle_cpu_us_per_s);
+}
+
+static void
+print_case(const struct bench_report *report, const struct bench_case *bench, FILE *file)
+{
+	const struct bench_results *results = report->results;
+	const struct bench_result *before = NULL;
+
+	fprintf(file, "\n%s: %s\n", bench->name, bench->teaches);
+	if (bench->is_latency)
+		print_latency_head(file);
+	else
+		print_throughput_head(bench, file);
+
+	for (unsigned int i = 0; i < results->n; i++) {
+		const struct bench_result *result = &results->results[i];
+
+		if (result->bench != bench)
+			continue;
+		if (before && (before->size != result->size || before->wait != result->wait))
+			fputc('\n', file);
+		if (bench->is_latency)
+			print_latency(result, file);
+		else
+			print_throughput(result, file);
+		before = result;
+	}
+	for (unsigned int i = 0; i < results->n; i++)
+		if (results->results[i].bench == bench)
+			print_idle(&results->results[i], file);
+}
+
+void
+bench_report_table(const struct bench_report *report, FILE *file)
+{
+	print_host(report, file);
+	for (unsigned int i = 0; i < report->options->n_cases; i++)
+		print_case(report, report->options->cases[i], file);
+	fputs("\nof raw: times raw's figure, each run beside its own raw run (roundtrip: less is "
+	      "better; else more).\n"
+	      "calls: system calls that moved data, for each round trip or message, "
+	      "sender + receiver.\n"
+	      "CPU: time for each round trip or message, sender + receiver. "
+	      "-: does not apply, or too few samples.\n",
+		file);
+}
+
+static void
+warn_of_spread(const struct bench_result *result, FILE *file)
+{
+	const struct bench_spread *figure = &result->figure;
+	double spread = (figure->q3 - figure->q1) / figure->median;
+	char size[BENCH_SIZE_TEXT];
+
+	if (result->variant != BENCH_RAW || !(spread > RAW_SPREAD_MAX))
+		return;
+	fprintf(file,
+		"warning: %s raw, %s bytes, %s: the middle half of its runs spreads over %.0f "
+		"%%.\n",
+		result->bench->name, bench_size_text(result->size, size),
+		bench_wait_names[result->waited_as], spread * 100);
+}
+
+void
+bench_report_warnings(const struct bench_report *report, FILE *file)
+{
+	const struct bench_host *host = report->host;
+	const struct bench_results *results = report->results;
+	unsigned int all = results->repetitions + results->dropped;
+
+	if (host->steal_percent > STEAL_PERCENT_MAX)
+		fprintf(file,
+			"warning: the host of this virtual machine took %.1f %% of its CPU time.\n",
+			host->steal_percent);
+	if (host->others_percent > OTHERS_PERCENT_MAX)
+		fprintf(file, "warning: other programs took %.1f %% of the CPU time.\n",
+			host->others_percent);
+	if (results->dropped > DROPPED_MAX * all)
+		fprintf(file,
+			"warning: %u of %u repetitions were dropped: the machine changed during "
+			"them%s.\n",
+			results->dropped, all,
+			results->moved ? ", or a process did not stay on its CPU" : "");
+	if (results->given_up)
+		fprintf(file,
+			"warning: %u figures have fewer runs than asked for; those called mixed "
+			"have one, and the machine changed during it.\n",
+			results->given_up);
+	for (unsigned int i = 0; i < results->n; i++)
+		warn_of_spread(&results->results[i], file);
+}

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <errno.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "runner.h"
+#include "side.h"
+
+/* What a run may take beyond its own time before it counts as hung. */
+#define HANG_NS UINT64_C(15000000000)
+
+static const int ending_signals[] = {SIGINT, SIGTERM, SIGHUP};
+
+static sigset_t
+held_signals(bool with_children)
+{
+	struct sigaction action;
+	sigset_t set;
+
+	/* One that is ignored was to be ignored, as by nohup(1). */
+	sigemptyset(&set);
+	for (size_t i = 0; i < BENCH_ARRAY_SIZE(ending_signals); i++)
+		if (sigaction(ending_signals[i], NULL, &action) == 0 &&
+			action.sa_handler != SIG_IGN)
+			sigaddset(&set, ending_signals[i]);
+	if (with_children)
+		sigaddset(&set, SIGCHLD);
+	return set;
+}
+
+void
+bench_runner_begin(void)
+{
+	sigset_t set = held_signals(true);
+
+	/* Whoever started this program may have left SIGCHLD ignored: children would
+	   then be reaped by nobody, and their end never told. */
+	signal(SIGCHLD, SIG_DFL);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
+int
+bench_runner_end(void)
+{
+	sigset_t ending = held_signals(false), all = held_signals(true);
+	struct timespec none = {0};
+	int signal_number = sigtimedwait(&ending, NULL, &none);
+
+	sigprocmask(SIG_UNBLOCK, &all, NULL);
+	return signal_number > 0 ? signal_number : 0;
+}
+
+/* The run, and what its processes need beside it: the gate and the probe's cache line. */
+struct shared {
+	struct bench_run run;
+	struct bench_gate gate;
+};
+
+struct bench_run *
+bench_run_new(void)
+{
+	void *memory = mmap(NULL, sizeof(struct shared), PROT_READ | PROT_WRITE,
+		MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	return memory == MAP_FAILED ? NULL : &((struct shared *)memory)->run;
+}
+
+struct bench_run *
+bench_run_free(struct bench_run *run)
+{
+	if (run)
+		munmap(run, sizeof(struct shared));
+	return NULL;
+}
+
+/* Both ends of the connection under test. */
+struct ends {
+	int fds[BENCH_ROLES];
+	struct ipc_channel *channels[BENCH_ROLES];
+};
+
+static int
+fail(struct bench_run *run, const char *what, int error)
+{
+	snprintf(run->error, sizeof(run->error), "%s: %s", what, strerror(-error));
+	return -EIO;
+}
+
+static void
+close_end(struct ends *ends, enum bench_role role)
+{
+	ends->channels[role] = ipc_channel_close(ends->channels[role]);
+	if (ends->fds[role] >= 0)
+		close(ends->fds[role]);
+	ends->fds[role] = -1;
+}
+
+static int
+open_raw(struct bench_run *run, const struct bench_config *config, struct ends *ends)
+{
+	int value = (int)config->send_buffer;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends->fds) < 0)
+		return fail(run, "socketpair", -errno);
+	for (int i = 0; value && i < BENCH_ROLES; i++)
+		if (setsockopt(ends->fds[i], SOL_SOCKET, SO_SNDBUF, &value, sizeof(value)) < 0)
+			return fail(run, "SO_SNDBUF", -errno);
+	return 0;
+}
+
+static int
+open_ends(struct bench_run *run, const struct bench_config *config, struct ends *ends)
+{
+	struct ipc_channel_options options;
+	int r;
+
+	if (config->variant != BENCH_CHANNEL)
+		return open_raw(run, config, ends);
+
+	options = bench_channel_options(config);
+	r = ipc_channel_pair(
+		&ends->channels[BENCH_SENDER], &ends->channels[BENCH_RECEIVER], &options);
+	return r < 0 ? fail(run, "ipc_channel_pair", r) : 0;
+}
+
+__attribute__((noreturn)) static void
+be_side(struct shared *shared, const struct bench_config *config, struct ends *ends,
+	enum bench_role role, pid_t program)
+{
+	sigset_t mask;
+
+	/* Only the program ends a run: it then has its one line to say. It held SIGINT
+	   and SIGHUP back, so they stay so here; SIGTERM and the rest end this side. */
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGTERM);
+	sigaddset(&mask, SIGCHLD);
+	sigprocmask(SIG_UNBLOCK, &mask, NULL);
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != program)
+		_exit(EXIT_FAILURE);
+
+	close_end(ends, role == BENCH_SENDER ? BENCH_RECEIVER : BENCH_SENDER);
+	bench_side_main(
+		&shared->run, &shared->gate, config, role, ends->fds[role], ends->channels[role]);
+}
+
+static void
+kill_all(pid_t pids[BENCH_ROLES])
+{
+	for (int i = 0; i < BENCH_ROLES; i++) {
+		if (pids[i] <= 0)
+			continue;
+		kill(pids[i], SIGKILL);
+		while (waitpid(pids[i], NULL, 0) < 0 && errno == EINTR)
+			;
+		pids[i] = 0;
+	}
+}
+
+static int
+start(struct shared *shared, const struct bench_config *config, struct ends *ends,
+	pid_t pids[BENCH_ROLES])
+{
+	pid_t program = getpid();
+
+	for (int role = 0; role < BENCH_ROLES; role++) {
+		pids[role] = fork();
+		if (pids[role] < 0) {
+			pids[role] = 0;
+			return fail(&shared->run, "fork", -errno);
+		}
+		if (pids[role] == 0)
+			be_side(shared, config, ends, (enum bench_role)role, program);
+	}
+	return 0;
+}
+
+static int
+judge(struct bench_run *run, enum bench_role role, int status)
+{
+	const char *who = role == BENCH_SENDER ? "sender" : "receiver";
+
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+		return 0;
+	if (run->error[0])
+		return -EIO;
+	if (WIFSIGNALED(status))
+		snprintf(run->error, sizeof(run->error), "the %s was killed by signal %d (%s)", who,
+			WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		snprintf(run->error, sizeof(run->error), "the %s exited with status %d", who,
+			WEXITSTATUS(status));
+	return -EIO;
+}
+
+/* Reap what has ended. Return: how many still run, or -EIO. */
+static int
+reap(struct bench_run *run, pid_t pids[BENCH_ROLES])
+{
+	int running = 0;
+
+	for (int role = 0; role < BENCH_ROLES; role++) {
+		int status;
+		pid_t pid;
+
+		if (!pids[role])
+			continue;
+		pid = waitpid(pids[role], &status, WNOHANG);
+		if (pid == 0) {
+			running++;
+			continue;
+		}
+		pids[role] = 0;
+		if (pid < 0)
+			return fail(run, "waitpid", -errno);
+		if (judge(run, (enum bench_role)role, status) < 0)
+			return -EIO;
+	}
+	return running;
+}
+
+/* This process sleeps until something ends, so that it takes no CPU from the run. */
+static int
+await(struct bench_run *run, pid_t pids[BENCH_ROLES], uint64_t deadline_ns)
+{
+	sigset_t set = held_signals(true);
+
+	for (;;) {
+		uint64_t now = bench_now_ns(), left = deadline_ns > now ? deadline_ns - now : 0;
+		struct timespec timeout = {
+			.tv_sec = (time_t)(left / 1000000000),
+			.tv_nsec = (long)(left % 1000000000),
+		};
+		int signal_number = sigtimedwait(&set, NULL, &timeout), r;
+
+		if (signal_number > 0 && signal_number != SIGCHLD)
+			return signal_number;
+		r = reap(run, pids);
+		if (r <= 0)
+			return r;
+		if (!left)
+			return fail(run, "the run hangs", -ETIMEDOUT);
+	}
+}
+
+int
+bench_run_pair(struct bench_run *run, const struct bench_config *config)
+{
+	struct shared *shared = (struct shared *)(void *)run;
+	struct ends ends = {.fds = {-1, -1}};
+	pid_t pids[BENCH_ROLES] = {0};
+	int r;
+
+	memset(shared, 0, sizeof(*shared));
+	r = open_ends(run, config, &ends);
+	if (r == 0)
+		r = start(shared, config, &ends, pids);
+	close_end(&ends, BENCH_SENDER);
+	close_end(&ends, BENCH_RECEIVER);
+
+	if (r == 0)
+		r = await(run, pids, bench_now_ns() + config->warm_ns + config->time_ns + HANG_NS);
+	kill_all(pids);
+	return r;
+}
