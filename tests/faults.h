@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef LIBIPC_TESTS_FAULTS_H
+#define LIBIPC_TESTS_FAULTS_H
+
+/*
+ * System calls and allocations of the library that fail on demand, by the linker's --wrap.
+ *
+ * Only what is called inside LIBRARY() fails or is counted: the tests' own calls go through.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum faulty {
+	FAULTY_SENDMSG,
+	FAULTY_SEND,
+	FAULTY_RECVMSG,
+	FAULTY_RECV,
+	FAULTY_POLL,
+	FAULTY_SOCKETPAIR,
+	FAULTY_SETSOCKOPT,
+	FAULTY_GETSOCKOPT,
+	FAULTY_GETPEERNAME,
+	FAULTY_SHUTDOWN,
+	FAULTY_FCNTL,
+	FAULTY_FSTAT,
+	FAULTY_CLOSE,
+	FAULTY_SYSCALL, /* close_range() */
+	FAULTY_OPEN,
+	FAULTY_READ,
+	FAULTY_SCHED_GETAFFINITY,
+	FAULTY_MMAP,
+	FAULTY_MREMAP,
+	FAULTY_MADVISE,
+	FAULTY_MALLOC,
+	FAULTY_ALIGNED_ALLOC,
+	FAULTY_N,
+};
+
+struct fault {
+	enum faulty call;
+	int error;
+	unsigned int nth; /* 1: the first call */
+	bool onward;      /* and every one after it */
+	size_t above;     /* not 0: it is packets of more bytes that fail, sent either way */
+};
+
+/* Let this fault happen, or none with NULL; begin to count anew. */
+void fault_arm(const struct fault *fault);
+/* Let it happen no more. What was counted stays. */
+void fault_pass(void);
+/* Let nothing fail for a while. */
+void fault_hold(bool hold);
+/* How often it has happened, and with which errno. */
+unsigned int fault_count(void);
+int fault_error(void);
+/* What was armed last, in words. */
+const char *fault_text(void);
+/* How often the library has made this call, ever. */
+unsigned int fault_calls(enum faulty call);
+const char *fault_name(enum faulty call);
+
+/* Allocations and mappings of the library that are not freed. */
+long fault_memory(void);
+
+/* Evaluate a call of the library. */
+#define LIBRARY(call)                     \
+	__extension__({                   \
+		__typeof__(call) result_; \
+		fault_inside(true);       \
+		result_ = (call);         \
+		fault_inside(false);      \
+		result_;                  \
+	})
+void fault_inside(bool inside);
+
+#endif

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+
+/* The wrappers: each asks whether to fail, and else makes the real call. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "faults.h"
+
+static struct fault armed;
+static bool is_armed, is_held, is_inside;
+static unsigned int calls, happened, calls_ever[FAULTY_N];
+static long memory;
+
+static const char *const names[FAULTY_N] = {
+	[FAULTY_SENDMSG] = "sendmsg",
+	[FAULTY_SEND] = "send",
+	[FAULTY_RECVMSG] = "recvmsg",
+	[FAULTY_RECV] = "recv",
+	[FAULTY_POLL] = "poll",
+	[FAULTY_SOCKETPAIR] = "socketpair",
+	[FAULTY_SETSOCKOPT] = "setsockopt",
+	[FAULTY_GETSOCKOPT] = "getsockopt",
+	[FAULTY_GETPEERNAME] = "getpeername",
+	[FAULTY_SHUTDOWN] = "shutdown",
+	[FAULTY_FCNTL] = "fcntl",
+	[FAULTY_FSTAT] = "fstat",
+	[FAULTY_CLOSE] = "close",
+	[FAULTY_SYSCALL] = "close_range",
+	[FAULTY_OPEN] = "open",
+	[FAULTY_READ] = "read",
+	[FAULTY_SCHED_GETAFFINITY] = "sched_getaffinity",
+	[FAULTY_MMAP] = "mmap",
+	[FAULTY_MREMAP] = "mremap",
+	[FAULTY_MADVISE] = "madvise",
+	[FAULTY_MALLOC] = "malloc",
+	[FAULTY_ALIGNED_ALLOC] = "aligned_alloc",
+};
+
+void
+fault_arm(const struct fault *fault)
+{
+	is_armed = fault != NULL;
+	is_held = false;
+	armed = fault ? *fault : (struct fault){.call = FAULTY_N};
+	calls = 0;
+	happened = 0;
+	memory = 0;
+}
+
+void
+fault_pass(void)
+{
+	is_armed = false;
+}
+
+void
+fault_hold(bool hold)
+{
+	is_held = hold;
+}
+
+unsigned int
+fault_count(void)
+{
+	return happened;
+}
+
+int
+fault_error(void)
+{
+	return armed.error;
+}
+
+const char *
+fault_name(enum faulty call)
+{
+	return names[call];
+}
+
+const char *
+fault_text(void)
+{
+	static char text[128];
+
+	if (armed.call == FAULTY_N)
+		return "no fault";
+	if (armed.above)
+		(void)snprintf(text, sizeof(text),
+			"%s for packets above %zu bytes from number %u on",
+			strerrorname_np(armed.error), armed.above, armed.nth);
+	else
+		(void)snprintf(text, sizeof(text), "%s from %s number %u%s",
+			strerrorname_np(armed.error), names[armed.call], armed.nth,
+			armed.onward ? " on" : "");
+	return text;
+}
+
+unsigned int
+fault_calls(enum faulty call)
+{
+	return calls_ever[call];
+}
+
+long
+fault_memory(void)
+{
+	return memory;
+}
+
+void
+fault_inside(bool inside)
+{
+	is_inside = inside;
+}
+
+static bool
+fail(void)
+{
+	happened++;
+	errno = armed.error;
+	return true;
+}
+
+static bool
+is_turn(void)
+{
+	calls++;
+	return (calls == armed.nth || (calls > armed.nth && armed.onward)) && fail();
+}
+
+/* Is this call to fail? Then errno says how. */
+static bool
+fails(enum faulty call)
+{
+	if (!is_inside)
+		return false;
+	calls_ever[call]++;
+	return is_armed && !is_held && !armed.above && armed.call == call && is_turn();
+}
+
+static bool
+packet_fails(enum faulty call, size_t size)
+{
+	if (is_inside && is_armed && !is_held && armed.above) {
+		calls_ever[call]++;
+		return size > armed.above && is_turn();
+	}
+	return fails(call);
+}
+
+/* The linker gives every wrapped call these two names. */
+#define WRAP(type, name, ...)            \
+	type __real_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__); \
+	type __wrap_##name(__VA_ARGS__)
+
+WRAP(ssize_t, sendmsg, int fd, const struct msghdr *message, int flags)
+{
+	size_t size = 0, i;
+
+	for (i = 0; i < message->msg_iovlen; i++)
+		size += message->msg_iov[i].iov_len;
+	return packet_fails(FAULTY_SENDMSG, size) ? -1 : __real_sendmsg(fd, message, flags);
+}
+
+WRAP(ssize_t, send, int fd, const void *data, size_t size, int flags)
+{
+	return packet_fails(FAULTY_SEND, size) ? -1 : __real_send(fd, data, size, flags);
+}
+
+WRAP(ssize_t, recvmsg, int fd, struct msghdr *message, int flags)
+{
+	return fails(FAULTY_RECVMSG) ? -1 : __real_recvmsg(fd, message, flags);
+}
+
+WRAP(ssize_t, recv, int fd, void *buffer, size_t size, int flags)
+{
+	return fails(FAULTY_RECV) ? -1 : __real_recv(fd, buffer, size, flags);
+}
+
+WRAP(int, poll, struct pollfd *fds, nfds_t n, int timeout_ms)
+{
+	return fails(FAULTY_POLL) ? -1 : __real_poll(fds, n, timeout_ms);
+}
+
+WRAP(int, socketpair, int domain, int type, int protocol, int fds[2])
+{
+	return fails(FAULTY_SOCKETPAIR) ? -1 : __real_socketpair(domain, type, protocol, fds);
+}
+
+WRAP(int, setsockopt, int fd, int level, int option, const void *value, socklen_t size)
+{
+	return fails(FAULTY_SETSOCKOPT) ? -1 : __real_setsockopt(fd, level, option, value, size);
+}
+
+WRAP(int, getsockopt, int fd, int level, int option, void *value, socklen_t *size)
+{
+	return fails(FAULTY_GETSOCKOPT) ? -1 : __real_getsockopt(fd, level, option, value, size);
+}
+
+WRAP(int, getpeername, int fd, struct sockaddr *address, socklen_t *size)
+{
+	return fails(FAULTY_GETPEERNAME) ? -1 : __real_getpeername(fd, address, size);
+}
+
+WRAP(int, shutdown, int fd, int how)
+{
+	return fails(FAULTY_SHUTDOWN) ? -1 : __real_shutdown(fd, how);
+}
+
+WRAP(int, sched_getaffinity, pid_t pid, size_t size, cpu_set_t *set)
+{
+	return fails(FAULTY_SCHED_GETAFFINITY) ? -1 : __real_sched_getaffinity(pid, size, set);
+}
+
+WRAP(ssize_t, read, int fd, void *buffer, size_t size)
+{
+	return fails(FAULTY_READ) ? -1 : __real_read(fd, buffer, size);
+}
+
+WRAP(int, madvise, void *address, size_t size, int advice)
+{
+	return fails(FAULTY_MADVISE) ? -1 : __real_madvise(address, size, advice);
+}
+
+/* Whatever close(2) says, the descriptor is gone. */
+WRAP(int, close, int fd)
+{
+	int r, error;
+
+	if (!fails(FAULTY_CLOSE))
+		return __real_close(fd);
+	error = errno;
+	r = __real_close(fd);
+	errno = error;
+	return r < 0 ? r : -1;
+}
+
+WRAP(long, syscall, long number, ...)
+{
+	long arguments[6];
+	va_list list;
+	int i;
+
+	if (fails(FAULTY_SYSCALL))
+		return -1;
+	va_start(list, number);
+	for (i = 0; i < 6; i++)
+		arguments[i] = va_arg(list, long);
+	va_end(list);
+	return __real_syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],
+		arguments[4], arguments[5]);
+}
+
+/* Where files have 64-bit sizes some names end in 64. */
+
+#define WRAP_FCNTL(name)                                                                \
+	WRAP(int, name, int fd, int command, ...)                                       \
+	{                                                                               \
+		va_list list;                                                           \
+		long argument;                                                          \
+                                                                                        \
+		va_start(list, command);                                                \
+		argument = va_arg(list, long);                                          \
+		va_end(list);                                                           \
+		return fails(FAULTY_FCNTL) ? -1 : __real_##name(fd, command, argument); \
+	}
+WRAP_FCNTL(fcntl)
+WRAP_FCNTL(fcntl64)
+
+#define WRAP_OPEN(name)                                                            \
+	WRAP(int, name, const char *path, int flags, ...)                          \
+	{                                                                          \
+		va_list list;                                                      \
+		unsigned int mode;                                                 \
+                                                                                   \
+		va_start(list, flags);                                             \
+		mode = va_arg(list, unsigned int);                                 \
+		va_end(list);                                                      \
+		return fails(FAULTY_OPEN) ? -1 : __real_##name(path, flags, mode); \
+	}
+WRAP_OPEN(open)
+WRAP_OPEN(open64)
+
+#define WRAP_FSTAT(name)                                                   \
+	WRAP(int, name, int fd, struct stat *stat)                         \
+	{                                                                  \
+		return fails(FAULTY_FSTAT) ? -1 : __real_##name(fd, stat); \
+	}
+WRAP_FSTAT(fstat)
+WRAP_FSTAT(fstat64)
+
+static void
+count_memory(const void *allocated)
+{
+	if (is_inside && allocated)
+		memory++;
+}
+
+#define WRAP_MMAP(name)                                                                        \
+	WRAP(void *, name, void *at, size_t size, int access, int flags, int fd, off_t offset) \
+	{                                                                                      \
+		void *result;                                                                  \
+                                                                                               \
+		if (fails(FAULTY_MMAP))                                                        \
+			return MAP_FAILED;                                                     \
+		result = __real_##name(at, size, access, flags, fd, offset);                   \
+		count_memory(result == MAP_FAILED ? NULL : result);                            \
+		return result;                                                                 \
+	}
+WRAP_MMAP(mmap)
+WRAP_MMAP(mmap64)
+
+/* Nothing is moved to a place that the caller chose. */
+WRAP(void *, mremap, void *old, size_t old_size, size_t new_size, int flags, ...)
+{
+	if (fails(FAULTY_MREMAP))
+		return MAP_FAILED;
+	return __real_mremap(old, old_size, new_size, flags);
+}
+
+WRAP(int, munmap, void *address, size_t size)
+{
+	if (is_inside)
+		memory--;
+	return __real_munmap(address, size);
+}
+
+WRAP(void *, malloc, size_t size)
+{
+	void *result = fails(FAULTY_MALLOC) ? NULL : __real_malloc(size);
+
+	count_memory(result);
+	return result;
+}
+
+WRAP(void *, aligned_alloc, size_t alignment, size_t size)
+{
+	void *result = fails(FAULTY_ALIGNED_ALLOC) ? NULL : __real_aligned_alloc(alignment, size);
+
+	count_memory(result);
+	return result;
+}
+
+WRAP(void, free, void *allocated)
+{
+	if (is_inside && allocated)
+		memory--;
+	__real_free(allocated);
+}

@@ -1,0 +1,44 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# usage: tests/fuzz/run.sh [DIRECTORY [SECONDS]]
+#
+# Builds the fuzz targets with clang in DIRECTORY (build-fuzz) and lets each look for inputs that
+# break it for SECONDS (20), beginning with the corpus. An input that did is left in DIRECTORY.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+
+directory=${1:-build-fuzz}
+seconds=${2:-20}
+sanitizers=address,undefined
+mkdir -p "$directory" || exit 1
+status=0
+
+export ASAN_OPTIONS=detect_leaks=1:abort_on_error=1
+export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+
+# Sanitizers reserve address ranges that a kernel with much randomness may have used.
+fixed_layout=()
+setarch -R true 2>/dev/null && fixed_layout=(setarch -R)
+
+for target in record channel; do
+	${CC:-clang} -std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer \
+		-fsanitize=fuzzer,$sanitizers -fno-sanitize-recover=all -Iinclude -Ilibipc \
+		"tests/fuzz/$target.c" libipc/*.c -pthread -o "$directory/$target" || exit 1
+
+	# New inputs go to a copy.
+	found=$(mktemp -d) || exit 1
+	cp "tests/fuzz/corpus/$target/"* "$found" || exit 1
+	echo "$target: $seconds seconds from $(find "$found" -type f | wc -l) inputs"
+	if "${fixed_layout[@]}" "$directory/$target" -max_total_time="$seconds" -timeout=10 \
+		-rss_limit_mb=1024 -max_len=20000 -print_final_stats=1 -verbosity=1 \
+		-artifact_prefix="$directory/$target-" "$found" >"$directory/$target.log" 2>&1; then
+		grep -E 'stat::number_of_executed_units|Done' "$directory/$target.log"
+		echo "$target: $(find "$found" -type f | wc -l) inputs in the end, none breaks it"
+	else
+		tail -n 60 "$directory/$target.log"
+		echo "$target is broken by an input: $(ls "$directory/$target-"* 2>/dev/null)"
+		status=1
+	fi
+	rm -rf "$found"
+done
+exit $status
