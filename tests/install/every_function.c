@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A program of a user: every function of the installed headers is called once and
+ * its result looked at. Knows libipc by its installation alone.
+ */
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <libipc.h>
+
+#define WAIT_MS 10000
+
+#define CHECK(condition)                                                                \
+	do {                                                                            \
+		if (!(condition)) {                                                     \
+			fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
+			exit(1);                                                        \
+		}                                                                       \
+	} while (0)
+
+static void
+receive_text(struct ipc_channel *channel, const char *text)
+{
+	struct ipc_message message;
+
+	CHECK(ipc_channel_recv(channel, &message, WAIT_MS) == 0);
+	CHECK(message.size == strlen(text) && memcmp(message.data, text, message.size) == 0);
+}
+
+/* pair, post, flush, send, recv, fd, stats, close */
+static void
+messages_over_a_pair(void)
+{
+	struct ipc_channel *a, *b;
+	struct ipc_channel_stats stats = {.size = sizeof(stats)};
+	struct ipc_message message = {.data = "posted", .size = 6};
+	struct pollfd readable = {.events = POLLIN};
+
+	CHECK(ipc_channel_pair(&a, &b, NULL) == 0);
+	CHECK(ipc_channel_post(a, &message, WAIT_MS) == 0);
+	CHECK(ipc_channel_flush(a, WAIT_MS) == 0);
+	message = (struct ipc_message){.data = "sent", .size = 4};
+	CHECK(ipc_channel_send(a, &message, WAIT_MS) == 0);
+
+	readable.fd = ipc_channel_fd(b);
+	CHECK(poll(&readable, 1, WAIT_MS) == 1);
+	receive_text(b, "posted");
+	receive_text(b, "sent");
+
+	ipc_channel_stats(b, &stats);
+	CHECK(stats.in.messages == 2 && stats.out.messages == 0);
+
+	CHECK(ipc_channel_close(a) == NULL);
+	CHECK(ipc_channel_close(b) == NULL);
+}
+
+/* recv and reply in a child; open and call in its parent, which takes a descriptor */
+static int
+serve_one_request(int fd)
+{
+	struct ipc_channel *channel;
+	struct ipc_message request, reply = {.n_fds = 1};
+	int ends[2];
+
+	CHECK(ipc_channel_open(&channel, fd, NULL) == 0);
+	CHECK(ipc_channel_recv(channel, &request, WAIT_MS) == 0);
+	CHECK(pipe(ends) == 0);
+	CHECK(write(ends[1], request.data, request.size) == (ssize_t)request.size);
+	reply.fds = &ends[0];
+	CHECK(ipc_channel_reply(channel, &request, &reply, WAIT_MS) == 0);
+	ipc_channel_close(channel);
+	return 0;
+}
+
+static void
+call_to_a_child(void)
+{
+	const struct ipc_channel_options options = {.size = sizeof(options), .fds_max = 1};
+	const struct ipc_message request = {.data = "through a pipe", .size = 14};
+	struct ipc_channel *channel;
+	struct ipc_message reply;
+	int ends[2], taken, status;
+	char text[14];
+	pid_t child;
+
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
+	child = fork();
+	CHECK(child >= 0);
+	if (child == 0) {
+		close(ends[0]);
+		_exit(serve_one_request(ends[1]));
+	}
+	close(ends[1]);
+
+	CHECK(ipc_channel_open(&channel, ends[0], &options) == 0);
+	CHECK(ipc_channel_call(channel, &request, &reply, WAIT_MS) == 0);
+	CHECK((reply.flags & IPC_MESSAGE_REPLY) != 0 && reply.n_fds == 1);
+	taken = ipc_message_take_fd(&reply, 0);
+	CHECK(taken >= 0);
+	ipc_channel_close(channel);
+
+	CHECK(read(taken, text, sizeof(text)) == (ssize_t)sizeof(text));
+	CHECK(memcmp(text, request.data, sizeof(text)) == 0);
+	close(taken);
+	CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* inherit, as a worker does it */
+static void
+inherit_an_end(void)
+{
+	const struct ipc_message message = {.data = "hello, worker", .size = 13};
+	struct ipc_channel *parent, *worker;
+	char variable[32];
+	int ends[2];
+
+	CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, ends) == 0);
+	CHECK(ipc_channel_open(&parent, ends[0], NULL) == 0);
+	snprintf(variable, sizeof(variable), "%d:%ld", ends[1], (long)getpid());
+	CHECK(setenv("LIBIPC_CHANNEL", variable, 1) == 0);
+	CHECK(ipc_channel_inherit(&worker, NULL) == 0);
+	CHECK(getenv("LIBIPC_CHANNEL") == NULL);
+
+	CHECK(ipc_channel_send(parent, &message, WAIT_MS) == 0);
+	receive_text(worker, "hello, worker");
+	ipc_channel_close(parent);
+	ipc_channel_close(worker);
+}
+
+int
+main(void)
+{
+	messages_over_a_pair();
+	call_to_a_child();
+	inherit_an_end();
+	puts("every function answers");
+	return 0;
+}

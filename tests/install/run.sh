@@ -1,0 +1,181 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# Installs libipc into a fresh prefix and uses it from there as a stranger would.
+# usage: run.sh SOURCE_ROOT
+set -u
+source_root=$(cd "$1" && pwd) || exit 1
+here=$source_root/tests/install
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+cd "$work" || exit 1
+
+prefix=/opt/libipc
+root=$work/root
+unset DESTDIR CFLAGS CPPFLAGS LDFLAGS
+export CC=cc
+export PKG_CONFIG_SYSROOT_DIR=$root
+
+fail() {
+	echo "FAILED: $*" >&2
+	exit 1
+}
+
+# Says nothing unless it fails.
+quietly() { # COMMAND...
+	"$@" >"$work/log" 2>&1 || {
+		cat "$work/log" >&2
+		fail "$*"
+	}
+}
+
+same() { # WHAT LIST WHAT LIST
+	[ "$2" = "$4" ] || {
+		diff <(echo "$2") <(echo "$4") >&2
+		fail "$1 (<) and $3 (>) differ"
+	}
+}
+
+install_library() {
+	quietly meson setup build "$source_root" -Dprograms=false -Dwerror=true --prefix=$prefix
+	quietly meson install -C build --destdir "$root"
+	library=$(find "$root" -name libipc.so)
+	[ -n "$library" ] || fail "no libipc.so was installed"
+	libdir=$(dirname "$library")
+	export PKG_CONFIG_PATH=$libdir/pkgconfig
+	export LD_LIBRARY_PATH=$libdir
+	include=$root$prefix/include
+	[ "$(pkg-config --modversion libipc)" = "$(sed -n "s/.*version: '\([0-9.]*\)'.*/\1/p;" \
+		"$source_root/meson.build" | head -n 1)" ] || fail "pkg-config and meson.build disagree on the version"
+	echo "installed: $(cd "$root" && find . -type f -o -type l | sort | tr '\n' ' ')"
+}
+
+# Each header alone, and beside those of System V, which own names like IPC_NOWAIT.
+headers() {
+	local system_v='#include <sys/ipc.h>
+#include <sys/msg.h>
+#include <sys/shm.h>'
+	local header name compiler language text n=0
+	local -a flags
+
+	while IFS= read -r header; do
+		name=${header#"$include/"}
+		for compiler in cc gcc clang c++ g++ clang++; do
+			command -v $compiler >/dev/null || {
+				echo "not checked with $compiler: it is not here"
+				continue
+			}
+			case $compiler in
+			*++) language=c++ flags=(-std=c++11) ;;
+			*) language=c flags=(-std=c99 -Wstrict-prototypes) ;;
+			esac
+			# g++ and clang++ define _GNU_SOURCE by themselves.
+			flags+=(-U_GNU_SOURCE -x "$language" -pedantic -Wall -Wextra -Wconversion -Werror)
+			for text in "#include <$name>" "#include <$name>"$'\n'"#include <$name>" \
+				"$system_v"$'\n'"#include <$name>" "#include <$name>"$'\n'"$system_v"; do
+				echo "$text" >header.txt
+				# shellcheck disable=SC2046
+				quietly $compiler "${flags[@]}" $(pkg-config --cflags libipc) \
+					-fsyntax-only header.txt
+				n=$((n + 1))
+			done
+		done
+	done < <(find "$include" -name '*.h')
+	same "headers of the sources" "$(cd "$source_root/include" && find . -name '*.h' | sort)" \
+		"headers installed" "$(cd "$include" && find . -name '*.h' | sort)"
+	[ $n -ge 8 ] || fail "only $n compilations of headers"
+	echo "headers: $n compilations"
+}
+
+symbols() {
+	local exported map declared odd
+	exported=$(nm -D --defined-only "$library" | awk '$2 != "A" {sub(/@.*/, "", $3); print $3}' | sort)
+	map=$(sed -n '/global:/,/local:/s/^[[:space:]]*\([a-z0-9_]*\);$/\1/p' \
+		"$source_root/libipc/libipc.map" | sort)
+	# shellcheck disable=SC2046
+	declared=$(echo '#include <libipc.h>' | cc -E -P $(pkg-config --cflags libipc) - |
+		grep -oE '\bipc_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
+	[ -n "$map" ] || fail "no symbol was found in libipc.map"
+	same "the map" "$map" "exported symbols" "$exported"
+	same "functions of the headers" "$declared" "exported symbols" "$exported"
+	odd=$(nm -g --defined-only "$libdir/libipc.a" | awk 'NF == 3 {print $3}' | grep -vE '^ipci?_')
+	[ -z "$odd" ] || fail "the static library defines names that are not its own: $odd"
+	echo "symbols: $(wc -l <<<"$exported")"
+}
+
+dynamic_section() {
+	local needed soname
+	needed=$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort)
+	soname=$(readelf -d "$library" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
+	same "what libipc.so may need" "libc.so.6" "what it needs" "$needed"
+	[ "$soname" = libipc.so.0 ] || fail "the soname is $soname"
+	[ -e "$libdir/libipc.so.0" ] || fail "there is no libipc.so.0"
+	readelf -d "$library" | grep -q TEXTREL && fail "libipc.so has text relocations"
+	readelf -lW "$library" | grep -q 'GNU_STACK.*RWE' && fail "libipc.so wants an executable stack"
+	echo "dynamic section: soname $soname, needs $needed"
+}
+
+# shellcheck disable=SC2046
+every_function() {
+	local used
+	quietly cc $(pkg-config --cflags libipc) "$here/every_function.c" -o every_function \
+		$(pkg-config --libs libipc)
+	used=$(nm -D --undefined-only every_function | awk '{sub(/@.*/, "", $2); print $2}' |
+		grep '^ipc_' | sort)
+	same "symbols that every_function.c uses" "$used" "symbols of the library" \
+		"$(nm -D --defined-only "$library" | awk '$2 != "A" {sub(/@.*/, "", $3); print $3}' | sort)"
+	quietly ./every_function
+	quietly cc -static $(pkg-config --cflags libipc) "$here/every_function.c" -o every_function_static \
+		$(pkg-config --static --libs libipc)
+	quietly env -u LD_LIBRARY_PATH ./every_function_static
+	echo "every_function.c: runs, static too"
+}
+
+# shellcheck disable=SC2046
+examples() {
+	local example n=0
+	for example in "$source_root"/examples/*.c; do
+		quietly cc $(pkg-config --cflags libipc) "$example" -o "example-$(basename "$example" .c)" \
+			$(pkg-config --libs libipc)
+		n=$((n + 1))
+	done
+	[ $n -gt 0 ] || fail "there are no examples"
+	echo "examples: $n build"
+}
+
+# shellcheck disable=SC2046
+readme() {
+	awk '/^```c$/ && !seen {seen = inside = 1; next} /^```$/ {inside = 0} inside' \
+		"$source_root/README.md" >first.c
+	grep -q main first.c || fail "README.md has no first program"
+	quietly cc -Wall -Wextra -Werror $(pkg-config --cflags libipc) first.c -o first \
+		$(pkg-config --libs libipc)
+	quietly ./first
+	[ -s "$work/log" ] || fail "the first program of README.md printed nothing"
+	echo "README's first program: $(tr '\n' ' ' <"$work/log")"
+}
+
+subproject() {
+	mkdir -p outer/subprojects
+	ln -s "$source_root" outer/subprojects/libipc
+	cp "$here/every_function.c" outer/
+	cat >outer/meson.build <<-'EOF'
+		project('outer', 'c')
+		executable('every_function', 'every_function.c', dependencies: dependency('libipc'))
+	EOF
+	quietly env -u PKG_CONFIG_PATH -u LD_LIBRARY_PATH meson setup --wrap-mode=forcefallback \
+		--force-fallback-for=libipc outer-build outer
+	quietly ninja -C outer-build
+	quietly env -u LD_LIBRARY_PATH outer-build/every_function
+	[ -z "$(find outer-build/subprojects/libipc -path '*tests*' -o -path '*bench*' -o -path '*examples*')" ] ||
+		fail "a subproject builds more than the library"
+	echo "subproject: builds and runs"
+}
+
+install_library
+headers
+symbols
+dynamic_section
+every_function
+examples
+readme
+subproject
