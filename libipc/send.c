@@ -291,7 +291,7 @@ send_whole(struct ipc_channel *channel, const struct ipc_message *message,
 	void *payload = ipci_writer_add(writer, message, !in_place);
 
 	if (!in_place)
-		ipci_copy(payload, message->data, message->size);
+		ipci_payload_copy(payload, message->data, message->size);
 	return send_ended(channel, &mark, message, in_place ? message->size : 0, deadline);
 }
 
@@ -353,7 +353,7 @@ send_large(struct ipc_channel *channel, const struct ipc_message *message,
 	struct ipci_deadline at_once = ipci_deadline(0);
 	struct ipci_out *out = &channel->out;
 	struct ipc_message head = *message;
-	size_t sent;
+	size_t sent = 0;
 	int r = 0;
 
 	/* Its total size takes 8 bytes. */
@@ -418,7 +418,7 @@ gather(struct ipc_channel *channel, const struct ipc_message *message)
 			return r;
 	}
 	payload = ipci_writer_add(&out->writer, message, true);
-	ipci_copy(payload, message->data, message->size);
+	ipci_payload_copy(payload, message->data, message->size);
 	ipci_count_add(&out->counts.messages, 1);
 	return 0;
 }
@@ -512,7 +512,7 @@ ipc_channel_post(struct ipc_channel *channel, const struct ipc_message *message,
 	payload = ipci_writer_join(&channel->out.writer, message);
 	if (ipci_unlikely(!payload))
 		return post_slow(channel, message, timeout_ms);
-	ipci_copy(payload, message->data, message->size);
+	ipci_payload_copy(payload, message->data, message->size);
 	ipci_count_add(&channel->out.counts.messages, 1);
 	return 0;
 }

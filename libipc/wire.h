@@ -87,6 +87,18 @@ ipci_pad(size_t size)
 	return (size + (IPCI_WIRE_ALIGN - 1)) & ~(size_t)(IPCI_WIRE_ALIGN - 1);
 }
 
+/*
+ * Copy a payload to its place in a record, and zero its padding: what lay there before, of a
+ * message that was taken back perhaps, is not for the peer.
+ */
+static inline void
+ipci_payload_copy(void *place, const void *data, size_t size)
+{
+	if (size % IPCI_WIRE_ALIGN)
+		memset((uint8_t *)place + ipci_pad(size) - IPCI_WIRE_ALIGN, 0, IPCI_WIRE_ALIGN);
+	ipci_copy(place, data, size);
+}
+
 /* The limits that a hello announces. */
 struct ipci_limits {
 	uint64_t message_max; /* bytes */
@@ -227,7 +239,7 @@ ipci_writer_lone(struct ipci_writer *writer, const struct ipc_message *message)
 	*place++ = ipci_run_header(message) + IPCI_RUN_ONE;
 	if (message->id)
 		*place++ = message->id;
-	ipci_copy(place, message->data, message->size);
+	ipci_payload_copy(place, message->data, message->size);
 	size = (size_t)((uint8_t *)place - writer->record) + ipci_pad(message->size);
 	ipci_record_header_init(
 		(struct ipci_record_header *)(void *)writer->record, IPCI_KIND_MESSAGES, 0, size);

@@ -146,7 +146,7 @@ write_all(const struct content *content)
 	for (i = 0; i < content->n - (content->large_size > 0); i++) {
 		require(ipci_writer_has_room(&writer, &content->messages[i], true));
 		payload = ipci_writer_add(&writer, &content->messages[i], true);
-		ipci_copy(payload, content->messages[i].data, content->messages[i].size);
+		ipci_payload_copy(payload, content->messages[i].data, content->messages[i].size);
 		memset((uint8_t *)payload + content->messages[i].size, 0,
 			ipci_pad(content->messages[i].size) - content->messages[i].size);
 	}
