@@ -134,8 +134,8 @@ every_function() {
 examples() {
 	local example n=0
 	for example in "$source_root"/examples/*.c; do
-		quietly cc $(pkg-config --cflags libipc) "$example" -o "example-$(basename "$example" .c)" \
-			$(pkg-config --libs libipc)
+		quietly cc $(pkg-config --cflags libipc) "$example" \
+			-o "example-$(basename "$example" .c)" $(pkg-config --libs libipc)
 		n=$((n + 1))
 	done
 	[ $n -gt 0 ] || fail "there are no examples"
