@@ -149,6 +149,11 @@ uint64_t bench_sum_pages(const void *data, size_t size);
 /* Read the channel's counters into the account, close it. The sender's flush comes before. */
 void bench_side_finish_channel(struct bench_side *side);
 
+/* The sender of a one-way case: post the message, burst by burst, for the run's time; flush;
+ * finish. */
+void bench_side_post(
+	struct bench_side *side, const struct ipc_message *message, unsigned int burst);
+
 struct ipc_channel_options bench_channel_options(const struct bench_config *config);
 
 uint64_t bench_now_ns(void);

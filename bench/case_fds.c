@@ -57,7 +57,7 @@ receive_raw(struct bench_side *side)
 static void
 send_channel(struct bench_side *side)
 {
-	int fd = open_something(side), r;
+	int fd = open_something(side);
 	struct ipc_message message = {
 		.data = bench_side_payload(side, side->config->size),
 		.size = side->config->size,
@@ -65,19 +65,7 @@ send_channel(struct bench_side *side)
 		.n_fds = 1,
 	};
 
-	do {
-		for (unsigned int i = 0; i < BURST; i++) {
-			r = ipc_channel_post(side->channel, &message, -1);
-			if (r < 0)
-				bench_side_fail(side, "ipc_channel_post", r);
-		}
-		side->account->messages += BURST;
-	} while (bench_side_goes_on(side, side->account->messages));
-
-	r = ipc_channel_flush(side->channel, -1);
-	if (r < 0)
-		bench_side_fail(side, "ipc_channel_flush", r);
-	bench_side_finish_channel(side);
+	bench_side_post(side, &message, BURST);
 }
 
 static void

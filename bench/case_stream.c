@@ -93,21 +93,8 @@ send_channel(struct bench_side *side)
 		.data = bench_side_payload(side, side->config->size),
 		.size = side->config->size,
 	};
-	int r;
 
-	do {
-		for (unsigned int i = 0; i < BURST_CHANNEL; i++) {
-			r = ipc_channel_post(side->channel, &message, -1);
-			if (r < 0)
-				bench_side_fail(side, "ipc_channel_post", r);
-		}
-		side->account->messages += BURST_CHANNEL;
-	} while (bench_side_goes_on(side, side->account->messages));
-
-	r = ipc_channel_flush(side->channel, -1);
-	if (r < 0)
-		bench_side_fail(side, "ipc_channel_flush", r);
-	bench_side_finish_channel(side);
+	bench_side_post(side, &message, BURST_CHANNEL);
 }
 
 static void

@@ -119,6 +119,26 @@ bench_side_finish_channel(struct bench_side *side)
 	side->channel = ipc_channel_close(side->channel);
 }
 
+void
+bench_side_post(struct bench_side *side, const struct ipc_message *message, unsigned int burst)
+{
+	int r;
+
+	do {
+		for (unsigned int i = 0; i < burst; i++) {
+			r = ipc_channel_post(side->channel, message, -1);
+			if (r < 0)
+				bench_side_fail(side, "ipc_channel_post", r);
+		}
+		side->account->messages += burst;
+	} while (bench_side_goes_on(side, side->account->messages));
+
+	r = ipc_channel_flush(side->channel, -1);
+	if (r < 0)
+		bench_side_fail(side, "ipc_channel_flush", r);
+	bench_side_finish_channel(side);
+}
+
 /* Who spins on the only CPU waits for one who cannot run. */
 static bool
 spins_alone(const struct bench_config *config)

@@ -10,6 +10,9 @@
 /* How often a wait that looks at the socket without a break looks at the clock. */
 #define LOOKS_PER_CLOCK 4
 
+/* A peer that died with unread data gives ECONNRESET once, before what it had sent. */
+#define RESETS_MAX 8
+
 /* ETOOMANYREFS has no event that ends it: look again after this time. */
 #define NAP_MS 1
 
@@ -60,13 +63,13 @@ must_wait(ssize_t r)
 static inline ssize_t
 move(struct transfer *transfer, int flags)
 {
+	unsigned int resets = 0;
 	ssize_t r;
 
 	ipci_count_add(&transfer->lane->counts->syscalls, 1);
 	do
 		r = transfer->attempt(transfer, flags);
-	/* A peer that died with unread data gives this once, before what it had sent. */
-	while (r == -ECONNRESET && transfer->event == POLLIN);
+	while (r == -ECONNRESET && transfer->event == POLLIN && ++resets < RESETS_MAX);
 	return r;
 }
 
