@@ -69,7 +69,7 @@ static const struct argp_option options_known[] = {
 	{.name = "record",
 		.key = OPTION_RECORD,
 		.arg = "BYTES",
-		.doc = "Size of a packet of the channel and of raw-batch (default 64K)"},
+		.doc = "Size of a packet of the channel and of raw-batch (default 128K)"},
 	{.name = "sndbuf",
 		.key = OPTION_SNDBUF,
 		.arg = "BYTES",
@@ -110,7 +110,7 @@ static const char before[] =
 	"EXAMPLES\n"
 	"  ipc-bench --quick\n"
 	"  ipc-bench --wait spin --size 64,1K,8K roundtrip\n"
-	"  ipc-bench --record 128K --sndbuf 1M --json stream.json stream\n";
+	"  ipc-bench --record 64K --sndbuf 1M --json stream.json stream\n";
 
 __attribute__((noreturn, format(printf, 1, 2))) static void
 refuse(const char *format, ...)
