@@ -12,9 +12,6 @@
 
 #include "channel.h"
 
-/* Descriptors kept, at most: those of four full records. */
-#define KEPT_FDS_LIMIT (4 * IPC_MESSAGE_FDS_LIMIT)
-
 int
 ipci_kept_give(struct ipci_in *in, struct ipc_message *ret_message)
 {
@@ -62,8 +59,8 @@ keep(struct ipci_in *in, const struct ipc_message *message, int result)
 
 	if (in->kept_messages >= IPC_CHANNEL_KEPT_MESSAGES_LIMIT ||
 		size > IPC_CHANNEL_KEPT_BYTES_LIMIT - in->kept_bytes ||
-		n_fds > KEPT_FDS_LIMIT - in->kept_fds)
-		return -ENOBUFS;
+		n_fds > IPC_CHANNEL_KEPT_FDS_LIMIT - in->kept_fds)
+		return -EOVERFLOW;
 
 	kept = malloc(sizeof(*kept) + ipci_pad(size) + n_fds * sizeof(int));
 	if (!kept)

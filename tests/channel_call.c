@@ -181,11 +181,11 @@ more_messages_than_are_kept_lose_nothing(void **state)
 		notice(b, i);
 	check_equal(ipc_channel_flush(b, 0), 0);
 
-	check_equal(ipc_channel_call(a, &request, &message, TEST_WAIT_MS), -ENOBUFS);
-	check_equal(ipc_channel_call(a, &request, &message, TEST_WAIT_MS), -ENOBUFS);
+	check_equal(ipc_channel_call(a, &request, &message, TEST_WAIT_MS), -EOVERFLOW);
+	check_equal(ipc_channel_call(a, &request, &message, TEST_WAIT_MS), -EOVERFLOW);
 	while (received < 500)
 		expect_notice(a, received++);
-	check_equal(ipc_channel_call(a, &request, &message, TEST_WAIT_MS), -ENOBUFS);
+	check_equal(ipc_channel_call(a, &request, &message, TEST_WAIT_MS), -EOVERFLOW);
 	while (received < N)
 		expect_notice(a, received++);
 	expect_nothing(a);
@@ -221,7 +221,7 @@ more_bytes_than_are_kept_lose_nothing(void **state)
 	uint64_t i;
 
 	(void)state;
-	check_equal(ipc_channel_call(worker.channel, &message, &message, TEST_WAIT_MS), -ENOBUFS);
+	check_equal(ipc_channel_call(worker.channel, &message, &message, TEST_WAIT_MS), -EOVERFLOW);
 	for (i = 0; i < 2; i++) {
 		check_equal(ipc_channel_recv(worker.channel, &message, TEST_WAIT_MS), 0);
 		check_equal(message.size, MORE_THAN_HALF);

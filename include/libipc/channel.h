@@ -14,7 +14,7 @@
  * Results are an int: 0 or a documented count, else -errno. Everywhere:
  *
  *   -EAGAIN     would have to wait, and timeout_ms is 0
- *   -ETIMEDOUT  waited timeout_ms in vain; nothing was lost or half sent
+ *   -ETIMEDOUT  waited timeout_ms in vain; no message was lost or half sent
  *   -EPIPE      the peer has closed; a receive says so only after everything
  *               that arrived was given out
  *   -EMSGSIZE   the message is larger than the limit of either end; nothing was
@@ -26,24 +26,30 @@
  *   -EPROTO     the peer does not speak this format; the channel is dead, close it
  *   -ENOMEM, -ENOBUFS
  *               no memory in this process, in the kernel; what was gathered or
- *               had arrived stays, and the call can be repeated
+ *               had arrived stays, and the function can be called again
  *
  * timeout_ms is that of poll(2): 0 never waits, -1 waits for ever. A signal
- * handler does not end a wait. No call raises SIGPIPE, writes errno on purpose,
- * logs or prints. Pointers must not be NULL unless said so: that is asserted.
+ * handler does not end a wait. No call raises SIGPIPE, logs or prints; errno means
+ * nothing after it. A programmer's errors are asserted, in installed builds too: NULL
+ * where it is not said to be fine, payload or descriptors that are NULL with a size or a
+ * number, flags other than those below. Outputs are written on success only, unless said so.
  *
  * Threads: one thread may send (post, flush, send, reply) while another
- * receives (recv) on the same channel; call() does both. Anything else is for
- * one thread at a time. Different channels share nothing.
+ * receives (recv) on the same channel; call() does both. Anything else, close()
+ * above all, needs both directions idle. Different channels share nothing.
  *
  * Fork: a channel may be made before fork(2) and each end used by one of the
- * two processes; each closes the end that it does not use. What was gathered
- * and not flushed before the fork belongs to the parent alone: the child's copy
- * is empty. For another program see ipc_channel_inherit().
+ * two processes. Each closes every end that it does not use: in a worker the parent's
+ * ends of workers made before it, too. While any copy of an end is open the other
+ * end sees no -EPIPE. What was gathered and not flushed before the fork belongs to
+ * the parent alone: the child's copy is empty. For another program see
+ * ipc_channel_inherit().
  *
  * Trust: the peer may be hostile. It can break its own channel and nothing
  * else. What it makes this end hold is bounded: one record, one message of
- * message_max, and, if fds_max is not 0, the 253 descriptors of one record.
+ * message_max, if fds_max is not 0 the 253 descriptors of one record, and, for
+ * who uses ipc_channel_call(), what that keeps: the IPC_CHANNEL_KEPT_ limits. An
+ * end that is passed as a descriptor, its own for example, stays open while it is held.
  */
 
 #include <stddef.h>
@@ -93,11 +99,12 @@ struct ipc_message {
    that much before it has heard of the limit. */
 #define IPC_CHANNEL_MESSAGE_FLOOR 4096U
 
-/* Zero in a field, like a NULL pointer to the whole, means the default. */
+/* Set size to sizeof(struct ipc_channel_options). Zero in any other field, and NULL for the
+   whole, mean the defaults. */
 struct ipc_channel_options {
-	size_t size;        /* sizeof(struct ipc_channel_options) of the caller */
-	size_t message_max; /* largest payload taken or given, bytes; see IPC_CHANNEL_MESSAGE_FLOOR
-	                     */
+	size_t size;        /* sizeof(struct ipc_channel_options), else -EINVAL */
+	size_t message_max; /* largest payload taken or given, bytes; what is taken is never
+	                       limited below IPC_CHANNEL_MESSAGE_FLOOR */
 	size_t record_max;  /* bytes of one packet, header included; what the socket buffer cannot
 	                       hold in one packet is reduced to what it can */
 	uint32_t fds_max;   /* descriptors accepted with one message, at most
@@ -111,10 +118,9 @@ struct ipc_channel_options {
 /*
  * Make two connected channels, alike in their options.
  *
- * Gives both; close each with ipc_channel_close(). Both ends know each other's
- * limits from the start. An end that shall be used by another program must not
- * come from here: make a socketpair(2), open one end and let the program inherit
- * the other.
+ * Both are yours: close each with ipc_channel_close(). They know each other's limits
+ * from the start. An end meant for another program cannot come from here: make a
+ * socketpair(2), open one end and let the program inherit the other.
  *
  * Return: 0, or -EINVAL (options), -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS.
  */
@@ -124,15 +130,15 @@ int ipc_channel_pair(struct ipc_channel **ret_a, struct ipc_channel **ret_b,
 /*
  * Make a channel of a connected socket.
  *
- * Takes fd on success; on failure it is still the caller's, though socket options may have
- * changed. The socket is made
- * close-on-exec, loses SO_PASSCRED and its kin, refuses descriptors by
- * SO_PASSRIGHTS (Linux 6.16) if fds_max is 0, and says hello to the peer, which must
- * open its end too: by this library, or by what docs/PROTOCOL.md says. Until the
- * peer's hello arrived, a message without descriptors of up to
- * IPC_CHANNEL_MESSAGE_FLOOR bytes is sent as it is; any other waits for the hello.
- * O_NONBLOCK makes no difference. Nobody else may read or write the socket from here on.
- * A peer that has closed already is no failure: what it left is received first.
+ * Takes fd on success; on failure it is still the caller's, though socket options may
+ * have changed. The socket is made close-on-exec, loses SO_PASSCRED and its kin, and
+ * refuses descriptors by SO_PASSRIGHTS (Linux 6.16) if fds_max is 0. O_NONBLOCK makes
+ * no difference. Nobody else may read or write the socket from here on.
+ *
+ * Says hello to the peer, which must open its end too: by this library, or by what
+ * docs/PROTOCOL.md says. Until the peer's hello arrived, a message without descriptors
+ * of up to IPC_CHANNEL_MESSAGE_FLOOR bytes is sent as it is; any other waits for the
+ * hello. A peer that has closed already is no failure: what it left is received first.
  *
  * Return: 0, or
  *   -EBADF       not a descriptor
@@ -154,6 +160,10 @@ int ipc_channel_open(struct ipc_channel **ret, int fd, const struct ipc_channel_
  * descriptor made close-on-exec. It changes the environment: call it before
  * other threads are started.
  *
+ * What the parent does: socketpair(2) with SOCK_CLOEXEC; in the child, before execve(2),
+ * clear FD_CLOEXEC of its end and set the variable with its own process id. Neither a
+ * shell nor another fork may come between. examples/python_worker.c does it.
+ *
  * Return: 0, or
  *   -ENOENT  no LIBIPC_CHANNEL, or it is another process's
  *   -EINVAL  the variable is malformed, or an option out of its range
@@ -165,9 +175,9 @@ int ipc_channel_inherit(struct ipc_channel **ret, const struct ipc_channel_optio
 /*
  * Close this end.
  *
- * Sends what is gathered, without waiting; who must be sure flushes before, and
- * learns of failure there. The peer still receives everything that was sent.
- * Closes every descriptor that the channel holds; views into it end. NULL is fine.
+ * Sends what is gathered, without waiting. To be sure, flush first: that reports
+ * failure. The peer still receives everything that was sent. Closes every descriptor
+ * that the channel holds; views into it end. NULL is fine.
  *
  * Return: NULL.
  */
@@ -176,10 +186,10 @@ struct ipc_channel *ipc_channel_close(struct ipc_channel *channel);
 /*
  * Gather a message into the open record.
  *
- * The record is sent when it is full, or by ipc_channel_flush(): whoever has
- * posted and goes on to wait for an answer flushes first. Borrows the
- * payload and the descriptors: the former is copied, or sent at once where it is
- * so large that a copy costs more; the latter are duplicated. Order is that of the calls.
+ * The record is sent when it is full, or by ipc_channel_flush(): flush before you wait
+ * for an answer. Borrows the payload and the descriptors: the former is copied, or
+ * sent at once where it is so large that a copy costs more; the latter are duplicated.
+ * Order is that of the calls.
  *
  * A message larger than a record is sent at once, in fragments. That needs the
  * receiver to take them meanwhile if it is larger than the socket buffer, so with
@@ -193,8 +203,8 @@ struct ipc_channel *ipc_channel_close(struct ipc_channel *channel);
  * Return: 0, or
  *   -EAGAIN, -ETIMEDOUT  no room
  *   -EMSGSIZE, -E2BIG    over a limit of either end; nothing was taken
- *   -EINVAL              more than IPC_MESSAGE_FDS_LIMIT descriptors, or one that the kernel does
- *                        not pass (an io_uring); nothing was taken
+ *   -EINVAL              more than IPC_MESSAGE_FDS_LIMIT descriptors, or one that the
+ *                        kernel does not pass (an io_uring); nothing was taken
  *   -EBADF               a descriptor is not open; nothing was taken
  *   -EMFILE              no room to duplicate a descriptor; nothing was taken
  *   -EPIPE, -EPROTO      the channel has ended
@@ -216,7 +226,8 @@ int ipc_channel_flush(struct ipc_channel *channel, int timeout_ms);
 
 /*
  * Post and flush as one: either the message is in the kernel, after everything
- * gathered before it, or it was not taken.
+ * gathered before it, or it was not taken, and what was gathered before stays so.
+ * Waits up to timeout_ms for the socket to take it.
  *
  * Return: as ipc_channel_post().
  */
@@ -247,9 +258,11 @@ int ipc_channel_send(
  */
 int ipc_channel_recv(struct ipc_channel *channel, struct ipc_message *ret_message, int timeout_ms);
 
-/* Messages and payload bytes kept by ipc_channel_call() for later receives, at most. */
+/* What ipc_channel_call() keeps for later receives, at most: messages, their payloads' bytes,
+   their descriptors. */
 #define IPC_CHANNEL_KEPT_MESSAGES_LIMIT 1024U
 #define IPC_CHANNEL_KEPT_BYTES_LIMIT    (16U << 20)
+#define IPC_CHANNEL_KEPT_FDS_LIMIT      (4U * IPC_MESSAGE_FDS_LIMIT)
 
 /*
  * Send a request and receive its reply.
@@ -260,12 +273,16 @@ int ipc_channel_recv(struct ipc_channel *channel, struct ipc_message *ret_messag
  * that follow. The reply is a view, as from ipc_channel_recv(). A reply that comes
  * after its call timed out is dropped if the id was the channel's.
  *
- * timeout_ms covers both ways. -ETIMEDOUT does not tell whether the peer has seen
- * the request.
+ * timeout_ms covers both ways. Only -EMSGSIZE, -E2BIG, -EINVAL and -EBADF say that the
+ * request was not sent. After any other error the peer may have it: do not repeat one
+ * that must not happen twice. With timeout_ms 0 it is sent, and the reply hardly ever there.
+ *
+ * An end that waits in a call serves nobody: two ends that call each other at the same
+ * time both wait in vain. Let one post its requests and receive, or set a timeout.
  *
  * Return: 0; what ipc_channel_send() and ipc_channel_recv() say; -EBADMSG: the reply lost
- * its descriptors; or -ENOBUFS: more came meanwhile than is kept. Then receive: the
- * request has been sent, its reply, if the id was the caller's, is among what comes.
+ * its descriptors; or -EOVERFLOW: more came meanwhile than is kept. Then receive until
+ * -EAGAIN before the next call, which otherwise sends nothing.
  */
 int ipc_channel_call(struct ipc_channel *channel, const struct ipc_message *request,
 	struct ipc_message *ret_reply, int timeout_ms);
@@ -273,8 +290,8 @@ int ipc_channel_call(struct ipc_channel *channel, const struct ipc_message *requ
 /*
  * Answer a request: send reply with the request's id and IPC_MESSAGE_REPLY.
  *
- * The request must carry an id, else -EINVAL: its sender expects no reply. It may still be the view
- * that ipc_channel_recv() gave; its payload is not looked at.
+ * The request must carry an id, else -EINVAL: its sender expects no reply. It may still
+ * be the view that ipc_channel_recv() gave; its payload is not looked at.
  *
  * Return: as ipc_channel_send().
  */
@@ -289,7 +306,13 @@ int ipc_channel_reply(struct ipc_channel *channel, const struct ipc_message *req
  */
 int ipc_message_take_fd(struct ipc_message *message, unsigned int index);
 
-/* The socket, for poll(2) and event loops; the channel keeps it. Do not read, write or close it. */
+/*
+ * The socket, for poll(2) and event loops; the channel keeps it. Do not read, write or close it.
+ *
+ * POLLIN tells of messages and of the peer's close; receive until -EAGAIN before you poll.
+ * After -EAGAIN from a send poll for POLLOUT, which the kernel gives once the socket has
+ * drained to a quarter: later than a send would succeed.
+ */
 int ipc_channel_fd(const struct ipc_channel *channel);
 
 /* One direction of a channel, since it was made. */
@@ -300,20 +323,21 @@ struct ipc_channel_counts {
 	uint64_t fds;
 	uint64_t syscalls;    /* those on the data path, unsuccessful ones too */
 	uint64_t waits_spun;  /* waits met while spinning */
-	uint64_t waits_slept; /* waits that came to sleeping */
+	uint64_t waits_slept; /* waits that came to sleeping; not those that were one blocking
+	                         system call from the start (spin_us -1, timeout_ms -1) */
 	uint64_t dropped;     /* out: large messages voided; in: messages that lost their
 	                         descriptors, late replies, and 1 for what broke the format */
 };
 
 struct ipc_channel_stats {
-	size_t size; /* sizeof(struct ipc_channel_stats) of the caller; set it before the call */
+	size_t size; /* sizeof(struct ipc_channel_stats); set it before the call */
 	struct ipc_channel_counts out;
 	struct ipc_channel_counts in;
 };
 
 /*
- * Read the counters. Writes no more than ret_stats->size bytes. Each direction's are
- * exact for the thread that uses it, and at most one call behind for another.
+ * Read the counters. Writes no more than ret_stats->size bytes, with 0 nothing. Each direction's
+ * are exact for the thread that uses it, and at most one call behind for another.
  */
 void ipc_channel_stats(const struct ipc_channel *channel, struct ipc_channel_stats *ret_stats);
 

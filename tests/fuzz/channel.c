@@ -116,7 +116,7 @@ receive_all(struct ipc_channel *channel, unsigned int choices)
 	if (choices & OPTION_CALL) {
 		r = ipc_channel_call(channel, &request, &message, 0);
 		require(r == 0 || r == -EAGAIN || r == -EPIPE || r == -EPROTO || r == -EBADMSG ||
-			r == -ENOBUFS);
+			r == -EOVERFLOW);
 		if (r == 0)
 			use_message(&message, choices);
 	}
