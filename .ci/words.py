@@ -23,22 +23,22 @@ def main():
 
     stream = find(results, case="stream", size=64)
     if stream:
-        print(f"- Messages of 64 bytes, posted: {stream['messages_per_s'] / 1e6:.0f} million a second, "
-              f"{stream['ratio_to_raw']:.0f} times\n  as many as with a packet for each; "
+        print(f"- Messages of 64 bytes, posted: {stream['messages_per_s'] / 1e6:.0f} million a "
+              f"second, {stream['ratio_to_raw']:.0f} times\n  what one packet for each gives; "
               f"{stream['syscalls_per_message']:.4f} system calls a message, both sides together.")
     for wait, who in (("spin", "both sides spin"), ("sleep", "both sides sleep")):
         trip = find(results, case="roundtrip", wait=wait)
         if trip:
             print(f"- A round trip of 64 bytes when {who}: {trip['p50_ns'] / 1000:.1f} us, "
-                  f"{trip['ratio_to_raw']:.2f} times\n  what the bare system calls take.")
+                  f"{trip['ratio_to_raw']:.2f} times what\n  the bare system calls take.")
     bulk = find(results, case="bulk", size=1 << 20)
     if bulk:
         print(f"- Messages of 1 MiB: {bulk['bytes_per_s'] / 1e9:.1f} GB/s, "
               f"{bulk['ratio_to_raw']:.2f} times what bare packets of that size give.")
     fds = find(results, case="fds")
     if fds:
-        print(f"- Messages with a descriptor each: {fds['messages_per_s'] / 1e6:.2f} million a second, "
-              f"{fds['ratio_to_raw']:.1f} times\n  as many as with a system call for each.")
+        print(f"- Messages with a descriptor each: {fds['messages_per_s'] / 1e6:.2f} million a "
+              f"second, {fds['ratio_to_raw']:.1f}\n  times what a system call for each gives.")
 
 
 main()

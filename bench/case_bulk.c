@@ -123,8 +123,8 @@ receive_channel(struct bench_side *side)
 const struct bench_case bench_bulk = {
 	.name = "bulk",
 	.summary = "large messages one way",
-	.teaches = "Large messages one way; the receiver reads a word of every page. raw sends "
-		   "packets of the size of libipc's fragments, straight into place.",
+	.teaches = "Large messages one way, each page read; raw sends packets of the size of "
+		   "libipc's fragments.",
 	.unit = "message",
 	.is_bulk = true,
 	.size_min = 16 << 10,

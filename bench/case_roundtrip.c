@@ -130,8 +130,7 @@ answer_channel(struct bench_side *side)
 const struct bench_case bench_roundtrip = {
 	.name = "roundtrip",
 	.summary = "one message there and one back, each trip timed",
-	.teaches = "One message there and one back before the next: the time of the whole round "
-		   "trip (never halved).",
+	.teaches = "One message there and one back: the time of the whole round trip.",
 	.unit = "round trip",
 	.is_latency = true,
 	.size_min = 8,

@@ -64,7 +64,7 @@ static const struct argp_option options_known[] = {
 	{.name = "engine",
 		.key = OPTION_ENGINE,
 		.arg = "uring|epoll",
-		.doc = "Measure a loop with this engine"},
+		.doc = "The engine of loops, which this version does not have yet"},
 	{.name = "list", .key = OPTION_LIST, .doc = "List the cases and leave"},
 	{.name = "record",
 		.key = OPTION_RECORD,
@@ -376,6 +376,17 @@ fill_in(struct bench_options *options)
 		options->n_cases = bench_n_cases;
 }
 
+/* The option at which argp stopped: it tells only where it would go on. */
+static const char *
+last_option(char *argv[], int next)
+{
+	int at = next - 1;
+
+	while (at > 1 && argv[at][0] != '-')
+		at--;
+	return argv[at > 0 ? at : 1];
+}
+
 void
 bench_options_parse(int argc, char *argv[], struct bench_options *ret_options)
 {
@@ -386,8 +397,8 @@ bench_options_parse(int argc, char *argv[], struct bench_options *ret_options)
 
 	/* argp's own complaint takes two lines; without it its own help is silent, too. */
 	if (argp_parse(&parser, argc, argv, ARGP_NO_ERRS | ARGP_NO_HELP, &next, ret_options) != 0)
-		refuse("'%s' is no option, or its value is missing or too much; see ipc-bench "
-		       "--help",
-			argv[next > 1 ? next - 1 : 1]);
+		refuse("wrong usage at '%s': no such option, or its value is missing or too "
+		       "much; see ipc-bench --help",
+			last_option(argv, next));
 	fill_in(ret_options);
 }

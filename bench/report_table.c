@@ -62,36 +62,42 @@ fill_cells(struct cells *cells, const struct bench_result *result, double scale,
 		three_digits(other, cpu[BENCH_RECEIVER] * cpu_scale));
 }
 
+/* What every table begins with. */
+static void
+print_first_cells(const struct bench_result *result, const struct cells *cells, FILE *file)
+{
+	fprintf(file, "%5s %-5s %-5s %-9s %7s  %-12s ", cells->size,
+		bench_wait_names[result->waited_as], bench_distance_names[result->distance],
+		bench_variant_names[result->variant], cells->figure, cells->spread);
+}
+
 static void
 print_latency_head(FILE *file)
 {
-	fprintf(file, "  %5s %-6s %-7s %-9s %8s  %-13s %7s %8s %8s %8s %8s  %-11s %s\n", "bytes",
-		"waits", "CPUs", "variant", "p50 us", "min..max", "of raw", "p90", "p99", "p99.9",
-		"max us", "calls", "CPU us");
+	fprintf(file, "%5s %-5s %-5s %-9s %7s  %-12s %6s %6s %7s  %-11s %s\n", "bytes", "waits",
+		"CPUs", "variant", "p50 us", "min..max", "of raw", "p99", "p99.9", "calls",
+		"CPU us");
 }
 
 static void
 print_latency(const struct bench_result *result, FILE *file)
 {
-	char ratio[CELL], p90[CELL], p99[CELL], p999[CELL], max[CELL];
+	char ratio[CELL], p99[CELL], p999[CELL];
 	struct cells cells;
 
 	fill_cells(&cells, result, 1e-3, 1e-3);
-	fprintf(file, "  %5s %-6s %-7s %-9s %8s  %-13s ", cells.size,
-		bench_wait_names[result->waited_as], bench_distance_names[result->distance],
-		bench_variant_names[result->variant], cells.figure, cells.spread);
-	fprintf(file, "%7s %8s %8s %8s %8s  %-11s %s\n", three_digits(ratio, result->ratio_to_raw),
-		three_digits(p90, result->p90_ns / 1e3), three_digits(p99, result->p99_ns / 1e3),
-		three_digits(p999, result->p999_ns / 1e3), three_digits(max, result->max_ns / 1e3),
+	print_first_cells(result, &cells, file);
+	fprintf(file, "%6s %6s %7s  %-11s %s\n", three_digits(ratio, result->ratio_to_raw),
+		three_digits(p99, result->p99_ns / 1e3), three_digits(p999, result->p999_ns / 1e3),
 		cells.calls, cells.cpu);
 }
 
 static void
 print_throughput_head(const struct bench_case *bench, FILE *file)
 {
-	fprintf(file, "  %5s %-6s %-7s %-9s %8s  %-13s %7s %8s  %-15s %s\n", "bytes", "waits",
-		"CPUs", "variant", bench->is_bulk ? "GB/s" : "M/s", "min..max", "of raw",
-		"of batch", "calls", bench->is_bulk ? "CPU us" : "CPU ns");
+	fprintf(file, "%5s %-5s %-5s %-9s %7s  %-12s %6s %8s  %-15s %s\n", "bytes", "waits", "CPUs",
+		"variant", bench->is_bulk ? "GB/s" : "M/s", "min..max", "of raw", "of batch",
+		"calls", bench->is_bulk ? "CPU us" : "CPU ns");
 }
 
 static void
@@ -102,10 +108,8 @@ print_throughput(const struct bench_result *result, FILE *file)
 	struct cells cells;
 
 	fill_cells(&cells, result, is_bulk ? (double)result->size / 1e9 : 1e-6, is_bulk ? 1e-3 : 1);
-	fprintf(file, "  %5s %-6s %-7s %-9s %8s  %-13s ", cells.size,
-		bench_wait_names[result->waited_as], bench_distance_names[result->distance],
-		bench_variant_names[result->variant], cells.figure, cells.spread);
-	fprintf(file, "%7s %8s  %-15s %s\n", three_digits(ratio, result->ratio_to_raw),
+	print_first_cells(result, &cells, file);
+	fprintf(file, "%6s %8s  %-15s %s\n", three_digits(ratio, result->ratio_to_raw),
 		three_digits(batch_ratio, result->ratio_to_raw_batch), cells.calls, cells.cpu);
 }
 
@@ -115,7 +119,7 @@ print_host(const struct bench_report *report, FILE *file)
 	const struct bench_host *host = report->host;
 	const struct bench_options *options = report->options;
 
-	fprintf(file, "%s, %s%s, %u CPUs, governor %s, load %.2f at the start, steal %.1f %%\n",
+	fprintf(file, "%s, %s%s, %u CPUs\nGovernor %s, load %.2f at the start, steal %.1f %%\n",
 		host->cpu, host->kernel, host->is_virtual ? " in a virtual machine" : "",
 		host->n_cpus, host->governor[0] ? host->governor : "none", host->load_1min,
 		host->steal_percent);
@@ -214,14 +218,13 @@ bench_report_warnings(const struct bench_report *report, FILE *file)
 			host->others_percent);
 	if (results->dropped > DROPPED_MAX * all)
 		fprintf(file,
-			"warning: %u of %u repetitions were dropped: the machine changed during "
-			"them%s.\n",
-			results->dropped, all,
-			results->moved ? ", or a process did not stay on its CPU" : "");
+			"warning: %u of %u repetitions were dropped: the machine changed "
+			"meanwhile%s.\n",
+			results->dropped, all, results->moved ? ", or a process moved" : "");
 	if (results->given_up)
 		fprintf(file,
-			"warning: %u figures have fewer runs than asked for; those called mixed "
-			"have one, and the machine changed during it.\n",
+			"warning: %u figures have too few runs; a mixed one has one, disturbed by "
+			"a change.\n",
 			results->given_up);
 	for (unsigned int i = 0; i < results->n; i++)
 		warn_of_spread(&results->results[i], file);

@@ -66,7 +66,7 @@ main(int argc, char **argv)
 		perror("echo: fork");
 		return 1;
 	}
-	/* Each process closes the end that is not its own: else none sees the other's end. */
+	/* Each closes the end that is not its own: else neither would see the other close. */
 	if (pid == 0) {
 		ipc_channel_close(mine);
 		_exit(work(its));

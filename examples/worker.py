@@ -169,7 +169,7 @@ class Channel:
         while True:
             for message in self.arrived:
                 if message.fds_lost:
-                    raise FdsLost
+                    raise FdsLost(message)
                 return message
             self.flush()
             if not self.hear_hello():
@@ -283,7 +283,11 @@ def main():
         while True:
             try:
                 request = channel.receive()
-            except FdsLost:
+            except FdsLost as lost:
+                # An empty answer: whoever asked waits for one.
+                request = lost.args[0]
+                if request.id:
+                    channel.post(Message(b"", request.type, True, request.id, []))
                 continue
             if request is None:
                 break
