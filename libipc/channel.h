@@ -81,7 +81,6 @@ struct ipci_in {
 
 	struct ipci_fds fds;    /* of the record in hand */
 	unsigned int fds_given; /* of those, belong to messages given out so far */
-	bool fds_lost;          /* the kernel dropped the last ones of them */
 	int *lent;              /* the last message's; closed by the next receive */
 	unsigned int n_lent;
 

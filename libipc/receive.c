@@ -180,7 +180,6 @@ receive_record(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	if (in->fds.n > header->n_fds || (in->fds.n < header->n_fds && !arrival.fds_lost) ||
 		(arrival.fds_lost && !header->n_fds))
 		return ipci_channel_break(channel);
-	in->fds_lost = arrival.fds_lost;
 	ipci_reader_begin(&in->reader, in->buffer, &in->limits);
 	return 0;
 }

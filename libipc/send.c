@@ -233,7 +233,7 @@ check_limits(struct ipc_channel *channel, const struct ipc_message *message,
 	if (message->size > channel->own.message_max)
 		return -EMSGSIZE;
 	if (message->n_fds > IPC_MESSAGE_FDS_LIMIT)
-		return -EINVAL;
+		return -E2BIG;
 
 	if (ipci_unlikely(!atomic_load_explicit(&channel->heard, memory_order_acquire))) {
 		r = ipci_in_hello(channel, plain ? &at_once : deadline);

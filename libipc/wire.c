@@ -400,7 +400,7 @@ ipci_reader_next_run(
 
 	stride = run_stride(header);
 	count = run_count(header);
-	if (!count || count * stride > left - sizeof(header))
+	if (!count || (uint64_t)count * stride > left - sizeof(header))
 		return -EPROTO;
 	/* Else a small packet could be a thousand million messages. */
 	if (!stride && count > 1)

@@ -89,7 +89,7 @@ struct ipc_message {
 
 /* The range of each option; outside of it a channel is refused with -EINVAL. */
 #define IPC_CHANNEL_MESSAGE_MAX_DEFAULT (16U << 20)
-#define IPC_CHANNEL_MESSAGE_MAX_LIMIT   0xFFFFFFFFU
+#define IPC_CHANNEL_MESSAGE_MAX_LIMIT   0x7FFFFFFFU /* 2 GiB - 1: with its head, in 32 bits */
 #define IPC_CHANNEL_RECORD_MAX_MIN      4096U
 #define IPC_CHANNEL_RECORD_MAX_DEFAULT  (128U << 10)
 #define IPC_CHANNEL_RECORD_MAX_LIMIT    (1U << 20)
@@ -203,8 +203,8 @@ struct ipc_channel *ipc_channel_close(struct ipc_channel *channel);
  * Return: 0, or
  *   -EAGAIN, -ETIMEDOUT  no room
  *   -EMSGSIZE, -E2BIG    over a limit of either end; nothing was taken
- *   -EINVAL              more than IPC_MESSAGE_FDS_LIMIT descriptors, or one that the
- *                        kernel does not pass (an io_uring); nothing was taken
+ *   -EINVAL              a descriptor that the kernel does not pass (an io_uring);
+ *                        nothing was taken
  *   -EBADF               a descriptor is not open; nothing was taken
  *   -EMFILE              no room to duplicate a descriptor; nothing was taken
  *   -EPIPE, -EPROTO      the channel has ended
