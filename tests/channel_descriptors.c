@@ -493,6 +493,38 @@ a_receiver_at_its_limit_loses_that_message_alone(void **state)
 	ipc_channel_close(b);
 }
 
+/* So that it can be answered. */
+static void
+a_message_without_its_descriptors_still_has_type_flags_and_id(void **state)
+{
+	int fd = STDERR_FILENO;
+	struct ipc_message message = {
+		.data = "text",
+		.size = 4,
+		.type = 77,
+		.flags = IPC_MESSAGE_REPLY,
+		.fds = &fd,
+		.n_fds = 1,
+		.id = 99,
+	};
+	struct ipc_channel *a, *b;
+
+	(void)state;
+	skip_without_descriptor_limit();
+	pair_open(&a, &b, options);
+	check_equal(ipc_channel_send(a, &message, 0), 0);
+	descriptors_limit(0);
+	check_equal(ipc_channel_recv(b, &message, 0), -EBADMSG);
+	descriptors_unlimit();
+	check_equal(message.type, 77);
+	check_equal(message.flags, IPC_MESSAGE_REPLY);
+	check_equal(message.id, 99);
+	check_equal(message.n_fds, 0);
+	check_equal(message.size, 0);
+	ipc_channel_close(a);
+	ipc_channel_close(b);
+}
+
 static void
 in_a_record_only_those_after_the_limit_are_lost(void **state)
 {
@@ -647,6 +679,7 @@ main(void)
 		channel_test(the_ones_that_are_not_looked_at_do_not_shift_the_others),
 		channel_test(a_large_message_brings_its_descriptors),
 		channel_test(a_receiver_at_its_limit_loses_that_message_alone),
+		channel_test(a_message_without_its_descriptors_still_has_type_flags_and_id),
 		channel_test(in_a_record_only_those_after_the_limit_are_lost),
 		channel_test(a_large_message_that_lost_its_descriptors_is_dropped_whole),
 		channel_test(a_sender_at_its_limit_can_still_send),

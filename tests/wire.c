@@ -80,7 +80,7 @@ add(struct ipci_writer *writer, const struct ipc_message *message)
 	check(ipci_writer_has_room(writer, message, true));
 	payload = ipci_writer_add(writer, message, true);
 	check_equal((uintptr_t)payload % IPCI_WIRE_ALIGN, 0);
-	ipci_copy(payload, message->data, message->size);
+	ipci_payload_copy(payload, message->data, message->size);
 }
 
 static void
@@ -499,6 +499,36 @@ what_was_added_is_taken_back(void **state)
 	}
 }
 
+/* What a message that was taken back has left is not for the peer: not in the padding either. */
+static void
+padding_is_zero(void **state)
+{
+	struct ipc_message secret = message_of("secretsecret!!!", 15, 0, 0, 0),
+			   open = message_of("o", 1, 0, 0, 0);
+	struct ipci_writer writer = writer_of(128);
+	struct ipci_writer_mark mark = ipci_writer_mark(&writer);
+	size_t i, size;
+
+	(void)state;
+	add(&writer, &secret);
+	add(&writer, &secret);
+	ipci_writer_rewind(&writer, &mark);
+	add(&writer, &open);
+	add(&writer, &open);
+	check_equal(ipci_writer_size(&writer), 32);
+	for (i = 17; i < 32; i++)
+		check(i == 24 ? writer.record[i] == 'o' : !writer.record[i]);
+
+	/* The short way is no other. */
+	ipci_writer_begin(&writer, writer.record, 128);
+	memset(writer.record + 8, 'x', 120);
+	size = ipci_writer_lone(&writer, &open);
+	check_equal(size, 24);
+	for (i = 17; i < size; i++)
+		check(!writer.record[i]);
+	free(writer.record);
+}
+
 /* An empty record has no run to restore. */
 static void
 taken_back_from_an_empty_record(void **state)
@@ -668,6 +698,7 @@ main(void)
 		channel_test(large_heads),
 		channel_test(without_its_payload),
 		channel_test(what_was_added_is_taken_back),
+		channel_test(padding_is_zero),
 		channel_test(taken_back_from_an_empty_record),
 		channel_test(a_lone_message_is_like_any_other),
 		channel_test(split_at_every_size),
