@@ -84,9 +84,6 @@ keep(struct ipci_in *in, const struct ipc_message *message, int result)
 	in->kept_messages++;
 	in->kept_bytes += size;
 	in->kept_fds += n_fds;
-	/* The originals are not to be closed with the view. */
-	in->lent = NULL;
-	in->n_lent = 0;
 	in->special = true;
 	return 0;
 }
@@ -97,12 +94,14 @@ keep_or_hold(struct ipci_in *in, const struct ipc_message *message, int result)
 {
 	int r = keep(in, message, result);
 
+	/* Its descriptors are the copy's now, or wait with it: no view of this message is given
+	 * out. */
+	in->lent = NULL;
+	in->n_lent = 0;
 	if (r < 0) {
 		in->held = *message;
 		in->held_result = result;
 		in->holds = true;
-		in->lent = NULL;
-		in->n_lent = 0;
 		in->special = true;
 	}
 	return r;
@@ -143,8 +142,8 @@ ipc_channel_call(struct ipc_channel *channel, const struct ipc_message *request,
 	ipci_message_assert(request);
 	assert(ret_reply);
 
+	/* The request may be a view: nothing is released before it is sent. */
 	in = &channel->in;
-	ipci_in_release(in);
 	if (in->holds) {
 		r = keep(in, &in->held, in->held_result);
 		if (r < 0)

@@ -105,7 +105,12 @@ prepare_socket(int fd, bool takes_fds, bool *ret_fds_barred)
 
 	r = ipci_sys_setsockopt_int(fd, SO_PASSCRED, 0);
 	if (r == 0)
+		r = ipci_sys_setsockopt_int(fd, SO_TIMESTAMP, 0);
+	if (r == 0) {
+		/* A kernel without security modules has no labels to pass. */
 		r = ipci_sys_setsockopt_int(fd, SO_PASSSEC, 0);
+		r = r == -EOPNOTSUPP || r == -ENOPROTOOPT ? 0 : r;
+	}
 	if (r == 0) {
 		r = ipci_sys_setsockopt_int(fd, SO_PASSPIDFD, 0);
 		r = r == -ENOPROTOOPT ? 0 : r;
@@ -123,8 +128,8 @@ channel_free(struct ipc_channel *channel)
 {
 	ipci_in_finish(channel);
 	ipci_out_finish(channel);
-	pthread_cond_destroy(&channel->hello_turn);
-	pthread_mutex_destroy(&channel->hello_lock);
+	/* The lock and the condition own nothing. To destroy them in a child, forked while another
+	   thread waited, would wait for that thread, which is not there. */
 	free(channel);
 }
 

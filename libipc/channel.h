@@ -32,7 +32,8 @@
 /* Where the kernel has no memory for a packet it is halved, down to this. */
 #define IPCI_PACKET_MIN 4096U
 
-/* What the kernel adds to a packet's charge beyond its payload (KERNEL: SO_SNDBUF - 32). */
+/* What the kernel adds to a packet's charge beyond its payload (unix(7) sockets: SO_SNDBUF less
+ * 32). */
 #define IPCI_PACKET_OVERHEAD 32U
 
 /* The way out. */
@@ -101,7 +102,7 @@ struct ipc_channel {
 	int fd;
 	_Atomic int broken; /* 0 or -EPROTO: both ways are dead */
 
-	/* The peer's hello: whichever direction needs it first receives it, under the lock. */
+	/* The peer's hello: whichever direction needs it first receives it, while it is hearing. */
 	pthread_mutex_t hello_lock; /* of hearing, and never held for long */
 	pthread_cond_t hello_turn;  /* hearing has become false */
 	bool hearing;               /* a direction is receiving the hello */

@@ -65,9 +65,9 @@ ipci_in_release_special(struct ipci_in *in)
 static int
 end_of_stream(struct ipci_in *in)
 {
+	ipci_fds_close(&in->fds);
 	/* A large message that the peer did not live to complete. */
 	if (in->large.size) {
-		ipci_fds_close(&in->fds);
 		in->large.size = 0;
 		ipci_count_add(&in->counts.dropped, 1);
 	}
@@ -165,6 +165,8 @@ receive_record(struct ipc_channel *channel, struct ipci_deadline *deadline)
 
 	if (in->ended)
 		return -EPIPE;
+	if (ipci_deadline_cuts(deadline))
+		return ipci_deadline_error(deadline);
 	ipci_fds_close(&in->fds);
 	in->fds_given = 0;
 	r = ipci_link_recv(
@@ -219,6 +221,8 @@ receive_fragment(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	struct ipci_arrival arrival;
 	int r;
 
+	if (ipci_deadline_cuts(deadline))
+		return ipci_deadline_error(deadline);
 	r = ipci_link_recv(&channel->in.lane, parts, 2, NULL, &arrival, deadline);
 	if (r < 0)
 		return r;

@@ -24,8 +24,12 @@ record_max(const struct ipc_channel *channel)
 	size_t max = IPCI_MIN(channel->out.buffer_size, channel->out.packet_max);
 	bool heard = atomic_load_explicit(&channel->heard, memory_order_acquire);
 
-	return IPCI_MIN(max, heard ? channel->peer.record_max : IPCI_RECORD_FLOOR) &
-	       ~(size_t)(IPCI_WIRE_ALIGN - 1);
+	size_t peer_max = IPCI_RECORD_FLOOR;
+
+	/* Never less than before: a message was found to have room. */
+	if (heard && channel->peer.record_max > peer_max)
+		peer_max = channel->peer.record_max;
+	return IPCI_MIN(max, peer_max) & ~(size_t)(IPCI_WIRE_ALIGN - 1);
 }
 
 static void

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <errno.h>
-#include <limits.h>
 
 #include "base.h"
 #include "cpus.h"
@@ -27,6 +26,18 @@ ipci_deadline_left_ms(const struct ipci_deadline *deadline, int64_t now_ns)
 		return deadline->timeout_ms < 0 ? -1 : 0;
 	left_ns = deadline->at_ns - now_ns;
 	return left_ns > 0 ? (int)((left_ns + NS_PER_MS - 1) / NS_PER_MS) : 0;
+}
+
+bool
+ipci_deadline_cuts(struct ipci_deadline *deadline)
+{
+	int64_t now_ns;
+
+	if (deadline->timeout_ms < 0 || ++deadline->packets % IPCI_DEADLINE_PACKETS)
+		return false;
+	now_ns = ipci_sys_now_ns();
+	ipci_deadline_start(deadline, now_ns);
+	return !ipci_deadline_left_ms(deadline, now_ns);
 }
 
 int

@@ -17,8 +17,12 @@
  */
 struct ipci_deadline {
 	int timeout_ms;
-	int64_t at_ns; /* 0 until started */
+	int64_t at_ns;        /* 0 until started */
+	unsigned int packets; /* see ipci_deadline_cuts() */
 };
+
+/* Packets between two looks at the clock of a call that need not wait, but goes on and on. */
+#define IPCI_DEADLINE_PACKETS 16
 
 static inline struct ipci_deadline
 ipci_deadline(int timeout_ms)
@@ -31,6 +35,9 @@ void ipci_deadline_start(struct ipci_deadline *deadline, int64_t now_ns);
 
 /* Milliseconds left, as poll(2) takes them, rounded up; -1 for ever; 0 when it is over. */
 int ipci_deadline_left_ms(const struct ipci_deadline *deadline, int64_t now_ns);
+
+/* Is it over for a call that takes one more packet, of a peer that might send without end? */
+bool ipci_deadline_cuts(struct ipci_deadline *deadline);
 
 /* What a wait that ended in vain answers: -EAGAIN or -ETIMEDOUT. */
 int ipci_deadline_error(const struct ipci_deadline *deadline);

@@ -4,7 +4,6 @@
  * Records and messages, encoded and decoded. See wire.h for what this file refuses to know.
  */
 
-#include <assert.h>
 #include <errno.h>
 #include <string.h>
 

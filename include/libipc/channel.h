@@ -49,7 +49,9 @@
  * else. What it makes this end hold is bounded: one record, one message of
  * message_max, if fds_max is not 0 the 253 descriptors of one record, and, for
  * who uses ipc_channel_call(), what that keeps: the IPC_CHANNEL_KEPT_ limits. An
- * end that is passed as a descriptor, its own for example, stays open while it is held.
+ * end that is passed as a descriptor, its own for example, stays open while it is held;
+ * and to close what was passed can block (a TCP socket with SO_LINGER): take descriptors
+ * only from peers that may delay you.
  */
 
 #include <stddef.h>
