@@ -446,6 +446,30 @@ a_reply_is_a_view_until_the_next_receive(void **state)
 	worker_end(&worker);
 }
 
+/* A view lasts until the next receive, and a call sends before it receives. */
+static void
+a_request_may_be_a_view_of_a_kept_message(void **state)
+{
+	struct ipc_message event = text_message("an event that is kept"), question = {.size = 0};
+	struct ipc_channel *a, *b;
+	struct ipc_message view;
+
+	(void)state;
+	pair_open(&a, &b, NULL);
+	check_equal(ipc_channel_send(b, &event, 0), 0);
+	check_equal(ipc_channel_call(a, &question, &view, 1), -ETIMEDOUT);
+	check_equal(ipc_channel_recv(a, &view, 0), 0);
+	question = (struct ipc_message){.data = view.data, .size = view.size};
+	check_equal(ipc_channel_call(a, &question, &view, 1), -ETIMEDOUT);
+
+	check_equal(ipc_channel_recv(b, &view, 0), 0);
+	check_equal(ipc_channel_recv(b, &view, 0), 0);
+	check_equal(view.size, event.size);
+	check_equal(memcmp(view.data, event.data, event.size), 0);
+	ipc_channel_close(a);
+	ipc_channel_close(b);
+}
+
 int
 main(void)
 {
@@ -468,6 +492,7 @@ main(void)
 		channel_test(a_call_waits_as_long_as_it_was_told),
 		channel_test(a_call_to_a_peer_that_ends_tells),
 		channel_test(a_reply_is_a_view_until_the_next_receive),
+		channel_test(a_request_may_be_a_view_of_a_kept_message),
 	};
 
 	return run_group(tests);
