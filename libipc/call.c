@@ -94,8 +94,7 @@ keep_or_hold(struct ipci_in *in, const struct ipc_message *message, int result)
 {
 	int r = keep(in, message, result);
 
-	/* Its descriptors are the copy's now, or wait with it: no view of this message is given
-	 * out. */
+	/* Its descriptors are the copy's now, or wait with it: this is no view that ends. */
 	in->lent = NULL;
 	in->n_lent = 0;
 	if (r < 0) {
