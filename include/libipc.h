@@ -5,5 +5,6 @@
 /* All of libipc. Each header can be included alone. */
 
 #include <libipc/channel.h>
+#include <libipc/loop.h>
 
 #endif

@@ -24,7 +24,7 @@ ipci_kept_give(struct ipci_in *in, struct ipc_message *ret_message)
 	in->kept_bytes -= kept->message.size;
 	in->kept_fds -= kept->message.n_fds;
 	in->given = kept;
-	in->special = true;
+	in->special |= IPCI_SPECIAL_STATE;
 	*ret_message = kept->message;
 	if (kept->result < 0)
 		return kept->result;
@@ -84,7 +84,7 @@ keep(struct ipci_in *in, const struct ipc_message *message, int result)
 	in->kept_messages++;
 	in->kept_bytes += size;
 	in->kept_fds += n_fds;
-	in->special = true;
+	in->special |= IPCI_SPECIAL_STATE;
 	return 0;
 }
 
@@ -101,7 +101,7 @@ keep_or_hold(struct ipci_in *in, const struct ipc_message *message, int result)
 		in->held = *message;
 		in->held_result = result;
 		in->holds = true;
-		in->special = true;
+		in->special |= IPCI_SPECIAL_STATE;
 	}
 	return r;
 }
@@ -141,6 +141,8 @@ ipc_channel_call(struct ipc_channel *channel, const struct ipc_message *request,
 	ipci_message_assert(request);
 	assert(ret_reply);
 
+	if (channel->port)
+		return -EBUSY;
 	/* The request may be a view: nothing is released before it is sent. */
 	in = &channel->in;
 	if (in->holds) {

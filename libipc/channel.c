@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "channel.h"
+#include "loop.h"
 #include "sys.h"
 
 #ifndef SO_PASSRIGHTS
@@ -27,30 +28,29 @@
 /* The environment variable that names a worker's end, as "FD:PID". */
 #define INHERIT_VARIABLE "LIBIPC_CHANNEL"
 
-/* A caller's struct can be older or newer than ours: what it lacks is zero, and what we do not
-   know must be. */
-static int
-copy_options(struct ipc_channel_options *ret, const struct ipc_channel_options *options)
+int
+ipci_options_copy(void *ret, size_t size, const void *options)
 {
-	const unsigned char *bytes = (const unsigned char *)options;
-	size_t i;
+	const unsigned char *bytes = options;
+	size_t given, i;
 
-	*ret = (struct ipc_channel_options){0};
+	memset(ret, 0, size);
 	if (!options)
 		return 0;
-	if (options->size < sizeof(options->size))
+	memcpy(&given, options, sizeof(given));
+	if (given < sizeof(given))
 		return -EINVAL;
-	for (i = sizeof(*ret); i < options->size; i++)
+	for (i = size; i < given; i++)
 		if (bytes[i])
 			return -EINVAL;
-	memcpy(ret, options, IPCI_MIN(options->size, sizeof(*ret)));
+	memcpy(ret, options, IPCI_MIN(given, size));
 	return 0;
 }
 
 static int
 resolve_options(struct ipc_channel_options *ret, const struct ipc_channel_options *options)
 {
-	int r = copy_options(ret, options);
+	int r = ipci_options_copy(ret, sizeof(*ret), options);
 
 	if (r < 0)
 		return r;
@@ -306,7 +306,9 @@ ipc_channel_close(struct ipc_channel *channel)
 
 	if (!channel)
 		return NULL;
-	(void)ipc_channel_flush(channel, 0);
+	if (channel->port)
+		ipci_port_close(channel->port);
+	(void)ipci_out_flush(channel);
 	fd = channel->fd;
 	channel_free(channel);
 	(void)ipci_sys_close(fd);

@@ -18,7 +18,10 @@
 #include "base.h"
 #include "fds.h"
 #include "link.h"
+#include "queue.h"
 #include "wire.h"
+
+struct ipci_port;
 
 /* A payload of this size that is sent at once is handed to the kernel where it lies. */
 #define IPCI_IN_PLACE_MIN 2048U
@@ -26,11 +29,15 @@
    gathering would save (PERFORMANCE.md). */
 #define IPCI_AT_ONCE_MIN (48U << 10)
 
-/* Payload bytes of one fragment, at most: two of them are in flight in the default socket
-   buffer of 212,992 bytes, and larger ones gain nothing (PERFORMANCE.md). */
-#define IPCI_FRAGMENT_MAX 200000U
 /* Where the kernel has no memory for a packet it is halved, down to this. */
 #define IPCI_PACKET_MIN 4096U
+
+/* The next smaller packet to try; 0 when there is none. */
+static inline size_t
+ipci_packet_halved(size_t size)
+{
+	return size <= IPCI_PACKET_MIN ? 0 : IPCI_MAX(size / 2, (size_t)IPCI_PACKET_MIN);
+}
 
 /* What the kernel adds to a packet's charge beyond its payload (unix(7) sockets: SO_SNDBUF less
  * 32). */
@@ -45,10 +52,12 @@ struct ipci_out {
 	size_t buffer_size;
 	size_t packet_max; /* what the socket takes in one packet */
 	bool void_due;     /* a large message was cut short; the peer is to be told first */
-	/* The largest payload that may be sent the short way: within all limits; 0 until the peer
-	   has said hello. */
-	size_t lone_max;
-	struct ipci_fds fds; /* of the open record: duplicates, ours */
+	/* Payloads below this size may be sent the short way: within all limits; 0 until the peer
+	   has said hello, and in a loop. */
+	size_t lone_end;
+	struct ipci_queue queue; /* packets of a loop, before the open record */
+	uint8_t *record_end;     /* of the open record; the writer's own end can come earlier */
+	struct ipci_fds fds;     /* of the open record: duplicates, ours */
 };
 
 /* A message kept by ipc_channel_call() for a later receive, or the error in its place. */
@@ -67,18 +76,42 @@ struct ipci_large {
 	size_t have;  /* bytes that came */
 };
 
+/*
+ * A packet that an engine received for the channel, or the end of stream, where it lies; its
+ * descriptors are in the control data. Release gives the memory back.
+ */
+struct ipci_arrived {
+	struct ipci_arrived *next;
+	uint8_t *packet; /* 8-byte aligned */
+	struct ipci_arrival arrival;
+	void *control;
+	size_t control_size;
+	void (*release)(struct ipci_arrived *arrived);
+};
+
+/* What makes the next receive more than the next message of a run. */
+enum ipci_special {
+	IPCI_SPECIAL_STATE = 1 << 0, /* descriptors lent out, messages kept, a message held back */
+	IPCI_SPECIAL_LOOP = 1 << 1,  /* the messages go to a loop's handler */
+};
+
 /* The way in. */
 struct ipci_in {
 	_Alignas(IPCI_CACHE_LINE) struct ipci_reader reader; /* the record in hand */
-	/* Anything that makes the next receive more than the next message of a run:
-	   descriptors lent out, messages kept, a message held back. */
-	bool special;
+	uint8_t special;                                     /* enum ipci_special */
 	struct ipc_channel_counts counts;
 	struct ipci_lane lane;
 	struct ipci_limits limits; /* what this end takes */
 	uint8_t *buffer;           /* a record, or a large message behind its head */
 	size_t buffer_size;
 	bool ended; /* end of stream was seen */
+
+	struct ipci_arrived *arrived; /* the oldest; they come before what the socket has */
+	struct ipci_arrived **arrived_tail;
+	unsigned int n_arrived;
+	struct ipci_arrived *in_hand; /* the record's, where it does not lie in the buffer */
+	bool metered;                 /* by a loop: the socket is read that often only */
+	unsigned int credit;
 
 	struct ipci_fds fds;    /* of the record in hand */
 	unsigned int fds_given; /* of those, belong to messages given out so far */
@@ -111,10 +144,17 @@ struct ipc_channel {
 	struct ipci_limits own;
 
 	uint64_t next_call_id;
+	struct ipci_port *port; /* its place in a loop, or NULL */
 
 	struct ipci_out out;
 	struct ipci_in in;
 };
+
+/*
+ * Copy a caller's options, which begin with their size and can be older or newer than ours: what
+ * they lack is zero, and what we do not know must be. Return: 0, or -EINVAL.
+ */
+int ipci_options_copy(void *ret, size_t size, const void *options);
 
 /* Give up on a peer that breaks the format: wakes whoever waits for it. Return: -EPROTO. */
 int ipci_channel_break(struct ipc_channel *channel);
@@ -136,6 +176,35 @@ int ipci_out_hello(struct ipc_channel *channel);
 int ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message, bool flush,
 	struct ipci_deadline *deadline);
 
+/* Send everything that is gathered, without waiting. Return: as ipc_channel_flush(). */
+int ipci_out_flush(struct ipc_channel *channel);
+
+/* Begin an empty open record. */
+void ipci_out_begin(struct ipc_channel *channel);
+
+/* Is the message within the limits of both ends? Return: 0, -EMSGSIZE, -E2BIG, -EAGAIN ... */
+int ipci_out_check(struct ipc_channel *channel, const struct ipc_message *message,
+	struct ipci_deadline *deadline);
+
+/* Is each descriptor open, and none of a kind that the kernel may not pass? */
+int ipci_out_check_fds(const struct ipc_message *message, bool *ret_anonymous);
+
+/* Does the message not fit into any record? */
+bool ipci_out_is_large(const struct ipc_channel *channel, const struct ipc_message *message);
+
+/* Copy a message into the open record, which has room for it, and duplicate its descriptors. */
+int ipci_out_gather(struct ipc_channel *channel, const struct ipc_message *message);
+
+/* What a failed send means to the caller. */
+int ipci_out_error(struct ipc_channel *channel, int r);
+
+/* Is anything gathered? */
+static inline bool
+ipci_out_is_empty(const struct ipci_out *out)
+{
+	return !out->queue.first && !out->void_due && ipci_writer_is_empty(&out->writer);
+}
+
 /* receive.c */
 int ipci_in_init(struct ipc_channel *channel, const struct ipc_channel_options *options);
 void ipci_in_finish(struct ipc_channel *channel);
@@ -153,15 +222,32 @@ int ipci_in_hello(struct ipc_channel *channel, struct ipci_deadline *deadline);
 int ipci_in_next(struct ipc_channel *channel, struct ipc_message *ret_message, uint64_t call_id,
 	struct ipci_deadline *deadline);
 
+/* Receive the next message, or one that a call has kept. Return: as ipc_channel_recv(). */
+int ipci_in_recv(struct ipc_channel *channel, struct ipc_message *ret_message, int timeout_ms);
+
 /* End the last message's view: closes its descriptors. */
 void ipci_in_release_special(struct ipci_in *in);
 
 static inline void
 ipci_in_release(struct ipci_in *in)
 {
-	if (ipci_unlikely(in->special))
+	if (ipci_unlikely(in->special & IPCI_SPECIAL_STATE))
 		ipci_in_release_special(in);
 }
+
+/* A packet has come for the channel, which takes it. */
+void ipci_in_arrive(struct ipci_in *in, struct ipci_arrived *arrived);
+
+/*
+ * Let what arrived lie in memory of the channel's own, as its engine goes away; with drop, forget
+ * it. The packet in hand is not released, but handed back: a view into it may still be in use.
+ *
+ * Return: 0, or -ENOMEM: nothing has changed.
+ */
+int ipci_in_settle(struct ipci_in *in, bool drop, struct ipci_arrived **ret_in_hand);
+
+/* In a forked child: what arrived lies in memory that is the parent's alone. */
+void ipci_in_forget(struct ipci_in *in);
 
 /* call.c: give out the oldest kept message. Return: as ipc_channel_recv(). */
 int ipci_kept_give(struct ipci_in *in, struct ipc_message *ret_message);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <errno.h>
 #include <string.h>
 
 #include "fds.h"
@@ -97,4 +98,21 @@ ipci_control_collect(struct msghdr *message, struct ipci_fds *set)
 				(void)ipci_sys_close(fd);
 		}
 	}
+}
+
+int
+ipci_fds_probe(const int *fds, unsigned int n)
+{
+	struct iovec part = {.iov_base = (char[1]){0}, .iov_len = 1};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+	struct ipci_control control;
+	int pair[2];
+	ssize_t r;
+
+	if (ipci_sys_socketpair(pair) < 0)
+		return 0;
+	ipci_control_pack(&message, &control, fds, n);
+	r = ipci_sys_sendmsg(pair[0], &message, MSG_DONTWAIT);
+	ipci_fds_close_some(pair, 2);
+	return r == -EINVAL ? -EINVAL : 0;
 }

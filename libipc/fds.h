@@ -43,6 +43,12 @@ ipci_fds_close(struct ipci_fds *set)
  */
 int ipci_fds_add_dup(struct ipci_fds *set, const int *fds, unsigned int n);
 
+/*
+ * Does the kernel pass these descriptors? Finds out by passing them to nobody.
+ * Return: 0, or -EINVAL (an io_uring) ...; where it cannot be found out, 0.
+ */
+int ipci_fds_probe(const int *fds, unsigned int n);
+
 /* Control data for one packet's descriptors; room for what else a socket option
    might bring (credentials: 32 bytes). */
 #define IPCI_CONTROL_SIZE (CMSG_SPACE(sizeof(int) * IPC_MESSAGE_FDS_LIMIT) + 64)

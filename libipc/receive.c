@@ -10,6 +10,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "channel.h"
@@ -36,19 +37,9 @@ ipci_in_init(struct ipc_channel *channel, const struct ipc_channel_options *opti
 	ipci_wait_init(&in->lane.wait, options->spin_us);
 	in->lane.fd = channel->fd;
 	in->lane.counts = &in->counts;
+	in->arrived_tail = &in->arrived;
 	in->kept_tail = &in->kept;
 	return 0;
-}
-
-void
-ipci_in_finish(struct ipc_channel *channel)
-{
-	struct ipci_in *in = &channel->in;
-
-	ipci_in_release(in);
-	ipci_kept_free(in);
-	ipci_fds_close(&in->fds);
-	ipci_sys_unmap(in->buffer, in->buffer_size);
 }
 
 void
@@ -59,7 +50,273 @@ ipci_in_release_special(struct ipci_in *in)
 	in->n_lent = 0;
 	free(in->given);
 	in->given = NULL;
-	in->special = in->kept || in->holds;
+	if (!in->kept && !in->holds)
+		in->special &= (uint8_t)~IPCI_SPECIAL_STATE;
+}
+
+void
+ipci_in_arrive(struct ipci_in *in, struct ipci_arrived *arrived)
+{
+	arrived->next = NULL;
+	*in->arrived_tail = arrived;
+	in->arrived_tail = &arrived->next;
+	in->n_arrived++;
+	ipci_count_add(&in->counts.records, arrived->arrival.size > 0);
+	ipci_count_add(&in->counts.bytes, arrived->arrival.size);
+}
+
+static struct ipci_arrived *
+next_arrived(struct ipci_in *in)
+{
+	struct ipci_arrived *arrived = in->arrived;
+
+	in->arrived = arrived->next;
+	if (!in->arrived)
+		in->arrived_tail = &in->arrived;
+	in->n_arrived--;
+	return arrived;
+}
+
+/* Take the packet's descriptors into a set, which is empty before. */
+static void
+collect_arrived(struct ipci_in *in, struct ipci_arrived *arrived, struct ipci_fds *set)
+{
+	struct msghdr message = {
+		.msg_control = arrived->control,
+		.msg_controllen = arrived->control_size,
+	};
+
+	ipci_control_collect(&message, set);
+	ipci_count_add(&in->counts.fds, set->n);
+}
+
+/* Give back the memory of the record in hand, which is spent, and of no more use. */
+static void
+release_in_hand(struct ipci_in *in)
+{
+	struct ipci_arrived *arrived = in->in_hand;
+
+	if (!arrived)
+		return;
+	in->in_hand = NULL;
+	in->reader = (struct ipci_reader){0};
+	arrived->release(arrived);
+}
+
+/* Close what has come with the packet, and give its memory back. */
+static void
+discard(struct ipci_in *in, struct ipci_arrived *arrived)
+{
+	struct ipci_fds set;
+
+	set.n = 0;
+	collect_arrived(in, arrived, &set);
+	ipci_fds_close(&set);
+	arrived->release(arrived);
+}
+
+static void
+drop_arrived(struct ipci_in *in)
+{
+	release_in_hand(in);
+	while (in->arrived)
+		discard(in, next_arrived(in));
+}
+
+/* The packet, not a record of messages, is copied to where it belongs, and given back. */
+static void
+copy_arrived(struct ipci_in *in, const struct iovec *parts, unsigned int n_parts,
+	struct ipci_arrival *ret_arrival)
+{
+	struct ipci_arrived *arrived = next_arrived(in);
+	const uint8_t *from = arrived->packet;
+	size_t left = arrived->arrival.size, size;
+	unsigned int i;
+
+	*ret_arrival = arrived->arrival;
+	ret_arrival->fds_lost |= arrived->control_size > 0;
+	for (i = 0; i < n_parts && !arrived->arrival.truncated; i++) {
+		size = IPCI_MIN(left, parts[i].iov_len);
+		ipci_copy(parts[i].iov_base, from, size);
+		from += size;
+		left -= size;
+	}
+	ret_arrival->truncated |= left > 0;
+	discard(in, arrived);
+}
+
+/* May the socket be read? In a loop that is for its engine to say. */
+static bool
+may_read(struct ipci_in *in)
+{
+	if (ipci_likely(!in->metered))
+		return true;
+	if (!in->credit)
+		return false;
+	in->credit--;
+	return true;
+}
+
+/* The next packet, which is no record of messages, into the parts. Its descriptors are lost. */
+static int
+receive_parts(struct ipci_in *in, const struct iovec *parts, unsigned int n_parts,
+	struct ipci_arrival *ret_arrival, struct ipci_deadline *deadline)
+{
+	int r;
+
+	if (in->arrived) {
+		copy_arrived(in, parts, n_parts, ret_arrival);
+		return 0;
+	}
+	if (!may_read(in))
+		return -EAGAIN;
+	r = ipci_link_recv(&in->lane, parts, n_parts, NULL, ret_arrival, deadline);
+	if (r < 0)
+		in->credit = 0;
+	return r;
+}
+
+/* The next packet, with its descriptors: where it arrived, or into the buffer. */
+static int
+receive_packet(struct ipci_in *in, const uint8_t **ret_packet, struct ipci_arrival *ret_arrival,
+	struct ipci_deadline *deadline)
+{
+	struct iovec part = {.iov_base = in->buffer, .iov_len = in->limits.record_max};
+	int r;
+
+	*ret_packet = in->buffer;
+	if (in->arrived) {
+		in->in_hand = next_arrived(in);
+		*ret_packet = in->in_hand->packet;
+		*ret_arrival = in->in_hand->arrival;
+		ret_arrival->truncated |= ret_arrival->size > in->limits.record_max;
+		collect_arrived(in, in->in_hand, &in->fds);
+		return 0;
+	}
+	if (!may_read(in))
+		return -EAGAIN;
+	r = ipci_link_recv(
+		&in->lane, &part, 1, in->limits.fds_max ? &in->fds : NULL, ret_arrival, deadline);
+	if (r < 0)
+		in->credit = 0;
+	return r;
+}
+
+static void
+release_own_copy(struct ipci_arrived *arrived)
+{
+	free(arrived);
+}
+
+static struct ipci_arrived *
+own_copy(const struct ipci_arrived *arrived)
+{
+	size_t packet_size = arrived->arrival.truncated ? 0 : ipci_pad(arrived->arrival.size);
+	size_t head_size = (sizeof(*arrived) + 15) & ~(size_t)15;
+	struct ipci_arrived *copy = malloc(head_size + packet_size + arrived->control_size);
+
+	if (!copy)
+		return NULL;
+	*copy = *arrived;
+	copy->next = NULL;
+	copy->release = release_own_copy;
+	copy->packet = (uint8_t *)copy + head_size;
+	copy->control = copy->packet + packet_size;
+	if (packet_size)
+		memcpy(copy->packet, arrived->packet, arrived->arrival.size);
+	memcpy(copy->control, arrived->control, arrived->control_size);
+	return copy;
+}
+
+/* Copies of all that arrived, in a list of its own. */
+static int
+copy_all(const struct ipci_in *in, struct ipci_arrived **ret_first)
+{
+	struct ipci_arrived *first = NULL, **tail = &first, *copy;
+	const struct ipci_arrived *arrived;
+
+	for (arrived = in->arrived; arrived; arrived = arrived->next) {
+		copy = own_copy(arrived);
+		if (!copy) {
+			while ((copy = first)) {
+				first = copy->next;
+				free(copy);
+			}
+			return -ENOMEM;
+		}
+		*tail = copy;
+		tail = &copy->next;
+	}
+	*ret_first = first;
+	return 0;
+}
+
+/* Let the record in hand lie in the buffer, which is free while there is one. */
+static struct ipci_arrived *
+settle_in_hand(struct ipci_in *in)
+{
+	struct ipci_arrived *arrived = in->in_hand;
+
+	in->in_hand = NULL;
+	if (!arrived)
+		return NULL;
+	memcpy(in->buffer, arrived->packet, arrived->arrival.size);
+	if (in->reader.cursor) {
+		in->reader.cursor = in->buffer + (in->reader.cursor - arrived->packet);
+		in->reader.end = in->buffer + (in->reader.end - arrived->packet);
+	}
+	return arrived;
+}
+
+void
+ipci_in_forget(struct ipci_in *in)
+{
+	in->in_hand = NULL;
+	in->reader = (struct ipci_reader){0};
+	in->arrived = NULL;
+	in->arrived_tail = &in->arrived;
+	in->n_arrived = 0;
+}
+
+int
+ipci_in_settle(struct ipci_in *in, bool drop, struct ipci_arrived **ret_in_hand)
+{
+	struct ipci_arrived *copies = NULL, *arrived;
+	int r = drop ? 0 : copy_all(in, &copies);
+
+	if (r < 0)
+		return r;
+	*ret_in_hand = drop ? in->in_hand : settle_in_hand(in);
+	in->in_hand = NULL;
+	if (drop)
+		in->reader = (struct ipci_reader){0};
+	while (in->arrived) {
+		arrived = next_arrived(in);
+		if (drop)
+			discard(in, arrived);
+		else
+			arrived->release(arrived);
+	}
+	for (; copies; copies = arrived) {
+		arrived = copies->next;
+		copies->next = NULL;
+		*in->arrived_tail = copies;
+		in->arrived_tail = &copies->next;
+		in->n_arrived++;
+	}
+	return 0;
+}
+
+void
+ipci_in_finish(struct ipc_channel *channel)
+{
+	struct ipci_in *in = &channel->in;
+
+	ipci_in_release(in);
+	ipci_kept_free(in);
+	drop_arrived(in);
+	ipci_fds_close(&in->fds);
+	ipci_sys_unmap(in->buffer, in->buffer_size);
 }
 
 static int
@@ -87,7 +344,7 @@ receive_hello(struct ipc_channel *channel, struct ipci_deadline *deadline)
 
 	if (in->ended)
 		return -EPIPE;
-	r = ipci_link_recv(&in->lane, &part, 1, NULL, &arrival, deadline);
+	r = receive_parts(in, &part, 1, &arrival, deadline);
 	if (r < 0)
 		return r;
 	if (!arrival.size)
@@ -153,36 +410,37 @@ ipci_in_hello(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	return r;
 }
 
-/* Receive the next record of messages into the buffer, with its descriptors. */
+/* Receive the next record of messages, with its descriptors. */
 static int
 receive_record(struct ipc_channel *channel, struct ipci_deadline *deadline)
 {
 	struct ipci_in *in = &channel->in;
-	struct iovec part = {.iov_base = in->buffer, .iov_len = in->limits.record_max};
-	const struct ipci_record_header *header = (const void *)in->buffer;
+	const struct ipci_record_header *header;
 	struct ipci_arrival arrival;
+	const uint8_t *packet;
 	int r;
 
+	release_in_hand(in);
 	if (in->ended)
 		return -EPIPE;
 	if (ipci_deadline_cuts(deadline))
 		return ipci_deadline_error(deadline);
 	ipci_fds_close(&in->fds);
 	in->fds_given = 0;
-	r = ipci_link_recv(
-		&in->lane, &part, 1, in->limits.fds_max ? &in->fds : NULL, &arrival, deadline);
+	r = receive_packet(in, &packet, &arrival, deadline);
 	if (r < 0)
 		return r;
 	if (!arrival.size)
 		return end_of_stream(in);
 
+	header = (const void *)packet;
 	if (arrival.truncated || ipci_record_check(header, arrival.size) != IPCI_KIND_MESSAGES)
 		return ipci_channel_break(channel);
 	/* None may come unannounced. Fewer than announced is the kernel's doing if it says so. */
 	if (in->fds.n > header->n_fds || (in->fds.n < header->n_fds && !arrival.fds_lost) ||
 		(arrival.fds_lost && !header->n_fds))
 		return ipci_channel_break(channel);
-	ipci_reader_begin(&in->reader, in->buffer, &in->limits);
+	ipci_reader_begin(&in->reader, packet, &in->limits);
 	return 0;
 }
 
@@ -223,7 +481,7 @@ receive_fragment(struct ipc_channel *channel, struct ipci_deadline *deadline)
 
 	if (ipci_deadline_cuts(deadline))
 		return ipci_deadline_error(deadline);
-	r = ipci_link_recv(&channel->in.lane, parts, 2, NULL, &arrival, deadline);
+	r = receive_parts(&channel->in, parts, 2, &arrival, deadline);
 	if (r < 0)
 		return r;
 	if (!arrival.size)
@@ -238,7 +496,7 @@ receive_fragment(struct ipc_channel *channel, struct ipci_deadline *deadline)
 		ipci_count_add(&channel->in.counts.dropped, 1);
 		return 0;
 	}
-	if (r != IPCI_KIND_FRAGMENT)
+	if (r != IPCI_KIND_FRAGMENT || arrival.size > sizeof(header) + IPCI_FRAGMENT_MAX)
 		return ipci_channel_break(channel);
 	large->have += arrival.size - sizeof(header);
 	return 0;
@@ -267,10 +525,18 @@ receive_large(struct ipc_channel *channel, struct ipc_message *ret_message,
 	return 1;
 }
 
-/* The record's last message is large: the record is spent, but for the first piece. */
+/*
+ * The record's last message is large: the record is spent, but for the first piece, which stays
+ * where it lies in the buffer, or moves there.
+ */
 static void
-begin_large(struct ipci_in *in, const struct ipc_message *head, uint64_t size)
+begin_large(struct ipci_in *in, struct ipc_message *head, uint64_t size)
 {
+	if (in->in_hand) {
+		memcpy(in->buffer, head->data, head->size);
+		head->data = in->buffer;
+		release_in_hand(in);
+	}
 	in->large = (struct ipci_large){
 		.head = *head,
 		.start = (size_t)((const uint8_t *)head->data - in->buffer),
@@ -319,7 +585,7 @@ claim_fds(struct ipci_in *in, struct ipc_message *message)
 
 	if (!message->n_fds)
 		return 0;
-	in->special = true;
+	in->special |= IPCI_SPECIAL_STATE;
 	in->lent = in->fds.fds + first;
 	in->n_lent = IPCI_MIN(here, message->n_fds);
 	in->fds_given += in->n_lent;
@@ -410,12 +676,13 @@ give_held(struct ipci_in *in, struct ipc_message *ret_message)
 	*ret_message = in->held;
 	in->lent = in->held.fds;
 	in->n_lent = in->held.n_fds;
-	in->special = in->n_lent > 0;
+	if (in->n_lent)
+		in->special |= IPCI_SPECIAL_STATE;
 	return 0;
 }
 
-IPCI_SLOW static int
-recv_slow(struct ipc_channel *channel, struct ipc_message *ret_message, int timeout_ms)
+int
+ipci_in_recv(struct ipc_channel *channel, struct ipc_message *ret_message, int timeout_ms)
 {
 	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
 	struct ipci_in *in = &channel->in;
@@ -433,6 +700,15 @@ recv_slow(struct ipc_channel *channel, struct ipc_message *ret_message, int time
 	else if (r == -EBADMSG)
 		*ret_message = head_of(&message);
 	return r;
+}
+
+IPCI_SLOW static int
+recv_slow(struct ipc_channel *channel, struct ipc_message *ret_message, int timeout_ms)
+{
+	/* The handler has it. */
+	if (channel->port)
+		return -EBUSY;
+	return ipci_in_recv(channel, ret_message, timeout_ms);
 }
 
 int

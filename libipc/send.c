@@ -32,8 +32,8 @@ record_max(const struct ipc_channel *channel)
 	return IPCI_MIN(max, peer_max) & ~(size_t)(IPCI_WIRE_ALIGN - 1);
 }
 
-static void
-begin_record(struct ipc_channel *channel)
+void
+ipci_out_begin(struct ipc_channel *channel)
 {
 	struct ipci_out *out = &channel->out;
 
@@ -42,9 +42,12 @@ begin_record(struct ipc_channel *channel)
 	ipci_writer_finish(&out->writer, 0);
 	ipci_fds_close(&out->fds);
 
-	if (!out->lone_max && atomic_load_explicit(&channel->heard, memory_order_acquire)) {
-		out->lone_max = IPCI_MIN(channel->own.message_max, channel->peer.message_max);
-		out->lone_max = IPCI_MIN(out->lone_max, IPCI_IN_PLACE_MIN);
+	out->record_end = out->writer.end;
+
+	if (!out->lone_end && !channel->port &&
+		atomic_load_explicit(&channel->heard, memory_order_acquire)) {
+		out->lone_end = IPCI_MIN(channel->own.message_max, channel->peer.message_max);
+		out->lone_end = IPCI_MIN(out->lone_end, IPCI_IN_PLACE_MIN) + 1;
 	}
 }
 
@@ -76,13 +79,14 @@ ipci_out_init(struct ipc_channel *channel, const struct ipc_channel_options *opt
 	ipci_wait_init(&out->lane.wait, options->spin_us);
 	out->lane.fd = channel->fd;
 	out->lane.counts = &out->counts;
-	begin_record(channel);
+	ipci_out_begin(channel);
 	return 0;
 }
 
 void
 ipci_out_finish(struct ipc_channel *channel)
 {
+	ipci_queue_drop(channel);
 	ipci_fds_close(&channel->out.fds);
 	ipci_sys_unmap(channel->out.buffer, channel->out.buffer_size);
 }
@@ -105,14 +109,8 @@ forget_parent(struct ipc_channel *channel)
 	if (ipci_likely(channel->out.writer.record[0] == IPCI_WIRE_MAGIC))
 		return;
 	channel->out.void_due = false;
-	begin_record(channel);
-}
-
-/* The next smaller packet to try; 0 when there is none. */
-static size_t
-halved(size_t size)
-{
-	return size <= IPCI_PACKET_MIN ? 0 : IPCI_MAX(size / 2, (size_t)IPCI_PACKET_MIN);
+	ipci_queue_drop(channel);
+	ipci_out_begin(channel);
 }
 
 /*
@@ -128,7 +126,7 @@ send_in_parts(struct ipc_channel *channel, size_t size, struct ipci_deadline *de
 	struct iovec part;
 	int r;
 
-	size = halved(size);
+	size = ipci_packet_halved(size);
 	while (size && ipci_record_split(writer->record, size, &split)) {
 		part = (struct iovec){.iov_base = split.record, .iov_len = split.size};
 		r = ipci_link_send(&out->lane, &part, 1, out->fds.fds, split.n_fds, deadline);
@@ -136,7 +134,7 @@ send_in_parts(struct ipc_channel *channel, size_t size, struct ipci_deadline *de
 			ipci_split_undo(&split);
 			if (r != -ENOBUFS)
 				return r;
-			size = halved(size);
+			size = ipci_packet_halved(size);
 			continue;
 		}
 		writer->record = (uint8_t *)ipci_split_rest(&split);
@@ -151,9 +149,8 @@ send_in_parts(struct ipc_channel *channel, size_t size, struct ipci_deadline *de
 	return ipci_link_send(&out->lane, &part, 1, out->fds.fds, writer->n_fds, deadline);
 }
 
-/* What a failed send means to the caller. */
-static int
-send_error(struct ipc_channel *channel, int r)
+int
+ipci_out_error(struct ipc_channel *channel, int r)
 {
 	/* The hello took descriptors, the socket refuses them. */
 	return r == -EPERM ? ipci_channel_break(channel) : r;
@@ -176,8 +173,8 @@ send_record(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	if (r == -ENOBUFS)
 		r = send_in_parts(channel, part.iov_len, deadline);
 	if (r < 0)
-		return send_error(channel, r);
-	begin_record(channel);
+		return ipci_out_error(channel, r);
+	ipci_out_begin(channel);
 	return 0;
 }
 
@@ -203,6 +200,9 @@ send_gathered(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	struct ipci_out *out = &channel->out;
 	int r = atomic_load_explicit(&channel->broken, memory_order_relaxed);
 
+	/* What was gathered in a loop and could not be sent is gone. */
+	if (r == 0)
+		r = out->queue.dead;
 	if (r < 0)
 		return r;
 	forget_parent(channel);
@@ -210,6 +210,11 @@ send_gathered(struct ipc_channel *channel, struct ipci_deadline *deadline)
 		r = send_void(channel, deadline);
 		if (r < 0)
 			return r;
+	}
+	if (ipci_unlikely(out->queue.first)) {
+		r = ipci_queue_send(channel, deadline);
+		if (r < 0)
+			return ipci_out_error(channel, r);
 	}
 	return ipci_writer_is_empty(&out->writer) ? 0 : send_record(channel, deadline);
 }
@@ -221,13 +226,13 @@ make_room(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	int r = send_gathered(channel, deadline);
 
 	if (r == 0)
-		begin_record(channel);
+		ipci_out_begin(channel);
 	return r;
 }
 
 /* The limits of this end, then those of the peer. */
-static int
-check_limits(struct ipc_channel *channel, const struct ipc_message *message,
+int
+ipci_out_check(struct ipc_channel *channel, const struct ipc_message *message,
 	struct ipci_deadline *deadline)
 {
 	struct ipci_deadline at_once = ipci_deadline(0);
@@ -280,7 +285,7 @@ send_ended(struct ipc_channel *channel, const struct ipci_writer_mark *mark,
 		ipci_writer_rewind(&out->writer, mark);
 		return r;
 	}
-	begin_record(channel);
+	ipci_out_begin(channel);
 	return 0;
 }
 
@@ -390,8 +395,8 @@ send_large(struct ipc_channel *channel, const struct ipc_message *message,
  * and stat cannot tell it from other anonymous inodes: a message with one of those is never
  * gathered, so that a refusal finds the right message.
  */
-static int
-check_fds(const struct ipc_message *message, bool *ret_anonymous)
+int
+ipci_out_check_fds(const struct ipc_message *message, bool *ret_anonymous)
 {
 	struct stat stat;
 	uint32_t i;
@@ -408,9 +413,8 @@ check_fds(const struct ipc_message *message, bool *ret_anonymous)
 	return 0;
 }
 
-/* Copy a message into the open record, which has room for it, and duplicate its descriptors. */
-static int
-gather(struct ipc_channel *channel, const struct ipc_message *message)
+int
+ipci_out_gather(struct ipc_channel *channel, const struct ipc_message *message)
 {
 	struct ipci_out *out = &channel->out;
 	void *payload;
@@ -448,6 +452,12 @@ send_now(struct ipc_channel *channel, const struct ipc_message *message,
 	return r;
 }
 
+bool
+ipci_out_is_large(const struct ipc_channel *channel, const struct ipc_message *message)
+{
+	return RECORD_OVERHEAD + ipci_pad(message->size) > record_max(channel);
+}
+
 int
 ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message, bool flush,
 	struct ipci_deadline *deadline)
@@ -458,20 +468,22 @@ ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message,
 	int r = atomic_load_explicit(&channel->broken, memory_order_relaxed);
 
 	forget_parent(channel);
+	if (channel->port)
+		return ipci_queue_message(channel, message);
 	if (r == 0)
-		r = check_limits(channel, message, deadline);
+		r = ipci_out_check(channel, message, deadline);
 	/* The peer may have said since the record was begun how much it takes. */
 	if (r == 0 && ipci_writer_is_empty(&out->writer))
-		begin_record(channel);
+		ipci_out_begin(channel);
 	if (r == 0 && message->n_fds)
-		r = check_fds(message, &anonymous);
-	if (r == 0 && out->void_due)
+		r = ipci_out_check_fds(message, &anonymous);
+	if (r == 0 && (out->void_due || out->queue.first))
 		r = send_gathered(channel, deadline);
 	if (r < 0)
 		return r;
 
-	if (RECORD_OVERHEAD + ipci_pad(message->size) > record_max(channel))
-		return send_error(channel, send_large(channel, message, deadline));
+	if (ipci_out_is_large(channel, message))
+		return ipci_out_error(channel, send_large(channel, message, deadline));
 
 	if (anonymous || !ipci_writer_has_room(&out->writer, message, true)) {
 		r = make_room(channel, deadline);
@@ -479,19 +491,19 @@ ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message,
 			return r;
 	}
 	if (flush || anonymous)
-		return send_error(channel, send_now(channel, message, deadline));
+		return ipci_out_error(channel, send_now(channel, message, deadline));
 
 	/* Large enough to be sent from where it lies, if the socket takes it at once. */
 	if (message->size >= IPCI_AT_ONCE_MIN) {
-		r = send_error(channel, send_now(channel, message, &at_once));
+		r = ipci_out_error(channel, send_now(channel, message, &at_once));
 		if (r != -EAGAIN)
 			return r;
 	}
 
-	r = gather(channel, message);
+	r = ipci_out_gather(channel, message);
 	/* No room for duplicates: what is gathered holds some, and to send now needs none. */
 	if (r == -EMFILE)
-		r = send_error(channel, send_now(channel, message, deadline));
+		r = ipci_out_error(channel, send_now(channel, message, deadline));
 	return r;
 }
 
@@ -527,7 +539,21 @@ ipc_channel_flush(struct ipc_channel *channel, int timeout_ms)
 	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
 
 	assert(channel);
+	/* In a loop the end of the turn sends. */
+	if (channel->port)
+		return ipci_queue_state(channel);
 	return send_gathered(channel, &deadline);
+}
+
+int
+ipci_out_flush(struct ipc_channel *channel)
+{
+	struct ipci_deadline at_once = ipci_deadline(0);
+	int r = send_gathered(channel, &at_once);
+
+	if (r == 0)
+		channel->out.queue.messages_sent = channel->out.counts.messages;
+	return r;
 }
 
 /* Is nothing gathered before this small message, and nothing else in its way? */
@@ -536,8 +562,8 @@ may_send_lone(struct ipc_channel *channel, const struct ipc_message *message)
 {
 	const struct ipci_out *out = &channel->out;
 
-	return message->size <= out->lone_max && !message->n_fds &&
-	       ipci_writer_is_empty(&out->writer) && !out->void_due &&
+	return message->size < out->lone_end && !message->n_fds &&
+	       ipci_writer_is_empty(&out->writer) && !out->void_due && !out->queue.first &&
 	       out->writer.record[0] == IPCI_WIRE_MAGIC &&
 	       !atomic_load_explicit(&channel->broken, memory_order_relaxed);
 }

@@ -4,8 +4,10 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <sched.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -132,6 +134,69 @@ ipci_sys_poll(int fd, short events, int timeout_ms)
 	return r < 0 ? -errno : pollfd.revents;
 }
 
+int
+ipci_sys_eventfd(void)
+{
+	return RETRIED(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+}
+
+int
+ipci_sys_timerfd(void)
+{
+	return RETRIED(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+}
+
+int
+ipci_sys_timerfd_set(int fd, int64_t at_ns)
+{
+	const struct itimerspec spec = {
+		.it_value = {.tv_sec = at_ns / 1000000000, .tv_nsec = at_ns % 1000000000},
+	};
+
+	return RETRIED(timerfd_settime(fd, TFD_TIMER_ABSTIME, &spec, NULL));
+}
+
+int
+ipci_sys_eventfd_raise(int fd)
+{
+	const uint64_t one = 1;
+	int was = errno, r;
+
+	r = RETRIED(write(fd, &one, sizeof(one))) < 0 ? -errno : 0;
+	errno = was;
+	return r;
+}
+
+int
+ipci_sys_counter_read(int fd)
+{
+	uint64_t count;
+
+	return RETRIED(read(fd, &count, sizeof(count))) < 0 ? -errno : 0;
+}
+
+int
+ipci_sys_epoll_create(void)
+{
+	return RETRIED(epoll_create1(EPOLL_CLOEXEC));
+}
+
+int
+ipci_sys_epoll_ctl(int epoll_fd, int operation, int fd, uint32_t events, void *data)
+{
+	struct epoll_event event = {.events = events, .data = {.ptr = data}};
+
+	return RETRIED(epoll_ctl(epoll_fd, operation, fd, &event));
+}
+
+int
+ipci_sys_epoll_wait(int epoll_fd, struct epoll_event *ret_events, int n, int timeout_ms)
+{
+	int r = epoll_wait(epoll_fd, ret_events, n, timeout_ms);
+
+	return r < 0 ? -errno : r;
+}
+
 int64_t
 ipci_sys_now_ns(void)
 {
@@ -169,6 +234,12 @@ int
 ipci_sys_wipe_on_fork(void *memory, size_t size)
 {
 	return RETRIED(madvise(memory, size, MADV_WIPEONFORK));
+}
+
+int
+ipci_sys_keep_from_fork(void *memory, size_t size)
+{
+	return RETRIED(madvise(memory, size, MADV_DONTFORK));
 }
 
 unsigned int

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -39,6 +40,20 @@ ssize_t ipci_sys_recvmsg(int fd, struct msghdr *message, int flags);
 /* Not retried: a wait has a deadline. Return: revents, 0 after timeout_ms, or -EINTR ... */
 int ipci_sys_poll(int fd, short events, int timeout_ms);
 
+/* Not blocking. */
+int ipci_sys_eventfd(void);
+int ipci_sys_timerfd(void);                      /* CLOCK_MONOTONIC */
+int ipci_sys_timerfd_set(int fd, int64_t at_ns); /* 0: never */
+/* Lets an eventfd be readable; from a signal handler, too. */
+int ipci_sys_eventfd_raise(int fd);
+/* Lets an eventfd or timerfd be readable no more. */
+int ipci_sys_counter_read(int fd);
+
+int ipci_sys_epoll_create(void);
+int ipci_sys_epoll_ctl(int epoll_fd, int operation, int fd, uint32_t events, void *data);
+/* Not retried. */
+int ipci_sys_epoll_wait(int epoll_fd, struct epoll_event *ret_events, int n, int timeout_ms);
+
 int64_t ipci_sys_now_ns(void); /* CLOCK_MONOTONIC */
 
 /* Private memory, page-aligned, zero, resident where touched. Return: NULL without memory. */
@@ -48,6 +63,8 @@ void *ipci_sys_remap(void *memory, size_t old_size, size_t new_size);
 void ipci_sys_unmap(void *memory, size_t size);
 /* Let the memory be zero in a child of fork(2). */
 int ipci_sys_wipe_on_fork(void *memory, size_t size);
+/* Let the memory be missing there. */
+int ipci_sys_keep_from_fork(void *memory, size_t size);
 
 /* CPUs in this thread's affinity mask; large where it cannot be read. */
 unsigned int ipci_sys_cpus(void);

@@ -30,6 +30,11 @@
    may send before it has seen the hello. Holds a message of IPC_CHANNEL_MESSAGE_FLOOR. */
 #define IPCI_RECORD_FLOOR 8192
 
+/* Payload bytes of one fragment, at most: a receiver knows how large a buffer any packet
+   needs. Two of them are in flight in the default socket buffer of 212,992 bytes, and larger ones
+   gain nothing (PERFORMANCE.md). */
+#define IPCI_FRAGMENT_MAX 200000U
+
 enum ipci_kind {
 	IPCI_KIND_HELLO = 1,    /* version and limits; each end's first record */
 	IPCI_KIND_MESSAGES = 2, /* runs of messages */

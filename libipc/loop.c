@@ -1,0 +1,643 @@
+/* SPDX-License-Identifier: MIT */
+
+/* A loop's life, the choice of its engine, and its turns. */
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "loop.h"
+#include "sys.h"
+
+#define ENGINE_VARIABLE "LIBIPC_ENGINE"
+
+#define NS_PER_MS 1000000
+
+/* How often a spinning wait that looks without a break looks at the clock. */
+#define LOOKS_PER_CLOCK 4
+
+/* The page of a loop that a forked child finds wiped. */
+#define LIFE_SIZE 4096
+#define ALIVE     1
+
+/* It comes at once, or something is wrong. */
+#define PROOF_TURNS   8
+#define PROOF_TURN_MS 100
+
+/* Rounds of sending what others are about to poll for, at most: the rest is work for a turn. */
+#define SETTLE_ROUNDS_MAX 4
+
+static int
+resolve_options(struct ipc_loop_options *ret, const struct ipc_loop_options *options)
+{
+	int r = ipci_options_copy(ret, sizeof(*ret), options);
+
+	if (r < 0)
+		return r;
+	if (!ret->out_bytes_max)
+		ret->out_bytes_max = IPC_LOOP_OUT_BYTES_MAX_DEFAULT;
+	if (!ret->out_messages_max)
+		ret->out_messages_max = IPC_LOOP_OUT_MESSAGES_MAX_DEFAULT;
+	if (!ret->out_fds_max)
+		ret->out_fds_max = IPC_LOOP_OUT_FDS_MAX_DEFAULT;
+	if (!ret->buffers)
+		ret->buffers = IPC_LOOP_BUFFERS_DEFAULT;
+
+	if (ret->engine > IPC_ENGINE_EPOLL)
+		return -EINVAL;
+	if (ret->buffers < IPC_LOOP_BUFFERS_MIN || ret->buffers > IPC_LOOP_BUFFERS_LIMIT ||
+		ret->buffers & (ret->buffers - 1))
+		return -EINVAL;
+	return ret->spin_us < -1 || ret->spin_us > IPC_CHANNEL_SPIN_US_LIMIT ? -EINVAL : 0;
+}
+
+bool
+ipci_loop_is_ours(const struct ipc_loop *loop)
+{
+	return *loop->life == ALIVE;
+}
+
+/* Called at once by the engine: no callback. */
+static void
+woken(struct ipc_watch *watch, unsigned int events, void *user)
+{
+	struct ipc_loop *loop = user;
+
+	(void)events;
+	(void)ipci_sys_counter_read(watch->fd);
+	loop->stats.syscalls++;
+	if (watch == &loop->wake)
+		loop->woken = false;
+	else
+		loop->alarm_ns = 0;
+}
+
+void
+ipci_loop_wake(struct ipc_loop *loop)
+{
+	if (loop->alarm.fd < 0 || loop->woken)
+		return;
+	loop->woken = true;
+	loop->stats.syscalls++;
+	(void)ipci_sys_eventfd_raise(loop->wake.fd);
+}
+
+static int64_t
+next_due_ns(const struct ipc_loop *loop)
+{
+	int64_t at_ns = ipci_timers_next_ns(&loop->timers);
+
+	return loop->nap_until_ns ? IPCI_MIN(at_ns, loop->nap_until_ns) : at_ns;
+}
+
+void
+ipci_loop_set_alarm(struct ipc_loop *loop)
+{
+	int64_t at_ns = next_due_ns(loop);
+
+	/* The end of a turn sees to it. */
+	if (loop->alarm.fd < 0 || loop->turning || at_ns == loop->alarm_ns)
+		return;
+	loop->alarm_ns = at_ns;
+	loop->stats.syscalls++;
+	(void)ipci_sys_timerfd_set(loop->alarm.fd, at_ns == INT64_MAX ? 0 : at_ns);
+}
+
+static void
+loop_free(struct ipc_loop *loop)
+{
+	bool ours = ipci_loop_is_ours(loop);
+
+	ipci_watch_finish(&loop->wake);
+	ipci_watch_finish(&loop->alarm);
+	if (loop->engine)
+		loop->ops->destroy(loop->engine, ours);
+	if (loop->wake.fd >= 0)
+		(void)ipci_sys_close(loop->wake.fd);
+	if (loop->alarm.fd >= 0)
+		(void)ipci_sys_close(loop->alarm.fd);
+	ipci_packet_cache_finish(&loop->packets);
+	ipci_sys_unmap(loop->life, LIFE_SIZE);
+	free(loop);
+}
+
+static struct ipc_loop *
+loop_alloc(const struct ipc_loop_options *options)
+{
+	struct ipc_loop *loop = calloc(1, sizeof(*loop));
+
+	if (!loop)
+		return NULL;
+	loop->wake.fd = -1;
+	loop->alarm.fd = -1;
+	loop->life = ipci_sys_map(LIFE_SIZE);
+	if (!loop->life || ipci_sys_wipe_on_fork(loop->life, LIFE_SIZE) < 0) {
+		ipci_sys_unmap(loop->life, LIFE_SIZE);
+		free(loop);
+		return NULL;
+	}
+	*loop->life = ALIVE;
+
+	TAILQ_INIT(&loop->ports);
+	TAILQ_INIT(&loop->ready);
+	TAILQ_INIT(&loop->output);
+	TAILQ_INIT(&loop->watches);
+	TAILQ_INIT(&loop->fired);
+	loop->limits = (struct ipci_port_limits){
+		.bytes_max = options->out_bytes_max,
+		.messages_max = options->out_messages_max,
+		.fds_max = options->out_fds_max,
+	};
+	ipci_wait_init(&loop->wait, options->spin_us);
+	return loop;
+}
+
+/* A loop on this engine. ret_step: what failed, in words. */
+static int
+loop_new(struct ipc_loop **ret, const struct ipci_engine_ops *ops,
+	const struct ipc_loop_options *options, const char **ret_step)
+{
+	struct ipc_loop *loop = loop_alloc(options);
+	int r;
+
+	*ret_step = "memory";
+	if (!loop)
+		return -ENOMEM;
+	loop->ops = ops;
+	r = ops->create(&loop->engine, loop, options->buffers, ret_step);
+	if (r == 0) {
+		*ret_step = "eventfd";
+		r = ipci_sys_eventfd();
+		loop->wake.fd = r;
+	}
+	if (r >= 0)
+		r = ipci_watch_init(&loop->wake, loop, loop->wake.fd, POLLIN, woken);
+	if (r < 0) {
+		loop_free(loop);
+		return r;
+	}
+	*ret = loop;
+	return 0;
+}
+
+/* A round trip through the engine, a descriptor with it, in which everything that a loop needs of a
+   kernel has a part. */
+struct proof {
+	int fd;
+	bool given;
+	bool lost; /* this process can have no more descriptors */
+};
+
+static void
+prove_message(struct ipc_channel *channel, struct ipc_message *message, void *user)
+{
+	struct proof *proof = user;
+	struct stat sent, here;
+
+	if (message->n_fds && message->size == sizeof(*proof) &&
+		ipci_sys_fstat(proof->fd, &sent) == 0 &&
+		ipci_sys_fstat(message->fds[0], &here) == 0)
+		proof->given = sent.st_dev == here.st_dev && sent.st_ino == here.st_ino;
+	(void)channel;
+}
+
+static void
+prove_lost(struct ipc_channel *channel, const struct ipc_message *head, void *user)
+{
+	struct proof *proof = user;
+
+	proof->lost = true;
+	(void)channel;
+	(void)head;
+}
+
+static int
+prove(struct ipc_loop *loop)
+{
+	static const struct ipc_channel_handler handler = {
+		.message = prove_message,
+		.lost = prove_lost,
+	};
+	const struct ipc_channel_options options = {
+		.size = sizeof(options),
+		.fds_max = 1,
+		.spin_us = -1,
+	};
+	struct proof proof = {.fd = loop->wake.fd};
+	const struct ipc_message message = {
+		.data = &proof,
+		.size = sizeof(proof),
+		.n_fds = 1,
+		.fds = &proof.fd,
+	};
+	struct ipc_channel *a, *b;
+	int r, turns;
+
+	r = ipc_channel_pair(&a, &b, &options);
+	if (r < 0)
+		return r;
+	r = ipc_loop_attach(loop, a, &handler, &proof);
+	if (r == 0)
+		r = ipc_loop_attach(loop, b, &handler, &proof);
+	if (r == 0)
+		r = ipc_channel_send(a, &message, 0);
+	for (turns = 0; turns < PROOF_TURNS && r >= 0 && !proof.given && !proof.lost; turns++)
+		r = ipc_loop_turn(loop, PROOF_TURN_MS);
+	ipc_channel_close(a);
+	ipc_channel_close(b);
+	if (r < 0)
+		return r;
+	return proof.given ? 0 : proof.lost ? -EMFILE : -EIO;
+}
+
+/* What a failure most often means here. */
+static const char *
+hint(int error)
+{
+	switch (error) {
+	case -EPERM:
+		return " (seccomp or kernel.io_uring_disabled)";
+	case -ENOSYS:
+		return " (a kernel or sandbox without io_uring)";
+	case -ENOMEM:
+		return " (RLIMIT_MEMLOCK)";
+	case -EINVAL:
+		return " (a kernel before 6.0)";
+	default:
+		return "";
+	}
+}
+
+static int
+create_uring(struct ipc_loop **ret, const struct ipc_loop_options *options, char *reason,
+	size_t reason_size)
+{
+	struct ipc_loop *loop;
+	const char *step;
+	int r = loop_new(&loop, &ipci_engine_uring, options, &step);
+
+	if (r == 0) {
+		step = "io_uring, a round trip with a descriptor";
+		r = prove(loop);
+		if (r < 0)
+			loop_free(loop);
+	}
+	if (r < 0) {
+		(void)snprintf(reason, reason_size, "%s: %s%s", step, strerrordesc_np(-r), hint(r));
+		return r;
+	}
+	loop->stats = (struct ipc_loop_stats){0};
+	*ret = loop;
+	return 0;
+}
+
+/* What the environment says of the engine. */
+static int
+override_engine(enum ipc_engine *engine, const char **ret_why)
+{
+	const char *text = secure_getenv(ENGINE_VARIABLE);
+
+	*ret_why = *engine == IPC_ENGINE_AUTO ? NULL : "asked for by the program";
+	if (!text || !*text)
+		return 0;
+	*ret_why = "asked for by " ENGINE_VARIABLE;
+	if (strcmp(text, "uring") == 0)
+		*engine = IPC_ENGINE_URING;
+	else if (strcmp(text, "epoll") == 0)
+		*engine = IPC_ENGINE_EPOLL;
+	else
+		return -EINVAL;
+	return 0;
+}
+
+int
+ipc_loop_create(struct ipc_loop **ret, const struct ipc_loop_options *options)
+{
+	struct ipc_loop_options resolved;
+	struct ipc_loop *loop = NULL;
+	const char *why, *step;
+	char reason[sizeof(loop->reason)];
+	int r;
+
+	assert(ret);
+	r = resolve_options(&resolved, options);
+	if (r == 0)
+		r = override_engine(&resolved.engine, &why);
+	if (r < 0)
+		return r;
+
+	if (resolved.engine != IPC_ENGINE_EPOLL) {
+		r = create_uring(&loop, &resolved, reason, sizeof(reason));
+		if (r < 0 && resolved.engine == IPC_ENGINE_URING)
+			return r;
+		if (r == 0)
+			why = why ? why : "a round trip with a descriptor proved that it works";
+		else
+			why = reason;
+	}
+	if (!loop) {
+		r = loop_new(&loop, &ipci_engine_epoll, &resolved, &step);
+		if (r < 0)
+			return r;
+	}
+	(void)snprintf(loop->reason, sizeof(loop->reason), "%s", why);
+	*ret = loop;
+	return 0;
+}
+
+struct ipc_loop *
+ipc_loop_destroy(struct ipc_loop *loop)
+{
+	if (!loop)
+		return NULL;
+	ipci_ports_finish(loop);
+	ipci_watches_finish(loop);
+	ipci_timers_finish(&loop->timers);
+	if (loop->turning && ipci_loop_is_ours(loop))
+		loop->destroyed = true;
+	else
+		loop_free(loop);
+	return NULL;
+}
+
+const char *
+ipc_loop_engine(const struct ipc_loop *loop)
+{
+	assert(loop);
+	return loop->ops->name;
+}
+
+const char *
+ipc_loop_engine_reason(const struct ipc_loop *loop)
+{
+	assert(loop);
+	return loop->reason;
+}
+
+/* Is there anything to make a callback for? */
+static bool
+has_work(const struct ipc_loop *loop, int64_t now_ns)
+{
+	return loop->n_ready || !TAILQ_EMPTY(&loop->fired) || next_due_ns(loop) <= now_ns;
+}
+
+/* Look again and again until until_ns. Return: whether there is work, or -errno. */
+static int
+spin(struct ipc_loop *loop, int64_t start_ns, int64_t until_ns)
+{
+	int64_t gap_ns = loop->ops->looks_are_free ? 0 : ipci_wait_gap_ns(&loop->wait);
+	int64_t now_ns = start_ns;
+	unsigned int looks;
+	bool found = false;
+	int r = 0;
+
+	for (looks = 1; r == 0 && !found && now_ns < until_ns; looks++) {
+		r = loop->ops->wait(loop->engine, 0);
+		ipci_ports_send(loop);
+		found = has_work(loop, now_ns) || atomic_load(&loop->stop);
+		if (found)
+			break;
+		if (gap_ns)
+			now_ns = ipci_wait_until(now_ns + gap_ns);
+		else if (looks % LOOKS_PER_CLOCK == 0)
+			now_ns = ipci_sys_now_ns();
+	}
+
+	if (r == 0 && ipci_wait_learns(&loop->wait)) {
+		now_ns = ipci_sys_now_ns();
+		ipci_wait_learn_spin(&loop->wait, start_ns, now_ns);
+		if (found)
+			ipci_wait_learn(&loop->wait, now_ns - start_ns, false);
+	}
+	return r < 0 ? r : found;
+}
+
+/* Milliseconds from now until at_ns, rounded up, at most limit_ms, which is -1 for no limit. */
+static int
+ms_until(int64_t at_ns, int64_t now_ns, int limit_ms)
+{
+	int64_t ms;
+
+	if (at_ns == INT64_MAX)
+		return limit_ms;
+	ms = at_ns <= now_ns ? 0 : (at_ns - now_ns + NS_PER_MS - 1) / NS_PER_MS;
+	ms = IPCI_MIN(ms, INT32_MAX);
+	return limit_ms < 0 ? (int)ms : IPCI_MIN((int)ms, limit_ms);
+}
+
+/* Sleep until there is work, a stop, or the time is over. */
+static int
+sleep_for_work(struct ipc_loop *loop, struct ipci_deadline *deadline, int64_t now_ns)
+{
+	int left_ms, r;
+
+	for (;;) {
+		left_ms = ipci_deadline_left_ms(deadline, now_ns);
+		r = loop->ops->wait(loop->engine, ms_until(next_due_ns(loop), now_ns, left_ms));
+		/* What was under way went on, and may go on now. */
+		if (r == 0)
+			ipci_ports_send(loop);
+		now_ns = ipci_sys_now_ns();
+		if (r < 0 || has_work(loop, now_ns) || atomic_load(&loop->stop))
+			return r;
+		if (!ipci_deadline_left_ms(deadline, now_ns))
+			return 0;
+	}
+}
+
+static int
+wait_for_work(struct ipc_loop *loop, struct ipci_deadline *deadline)
+{
+	int64_t start_ns = ipci_sys_now_ns(), spin_ns;
+	int r;
+
+	ipci_deadline_start(deadline, start_ns);
+	if (has_work(loop, start_ns) || atomic_load(&loop->stop) ||
+		!ipci_deadline_left_ms(deadline, start_ns))
+		return loop->ops->wait(loop->engine, 0);
+
+	spin_ns = ipci_wait_spin_ns(&loop->wait, start_ns);
+	if (deadline->at_ns)
+		spin_ns = IPCI_MIN(spin_ns, deadline->at_ns - start_ns);
+	if (spin_ns > 0) {
+		r = spin(loop, start_ns, start_ns + spin_ns);
+		if (r) {
+			loop->stats.waits_spun++;
+			loop->spun = true;
+			return r < 0 ? r : 0;
+		}
+	}
+
+	loop->stats.waits_slept++;
+	loop->spun = false;
+	r = sleep_for_work(loop, deadline, spin_ns > 0 ? ipci_sys_now_ns() : start_ns);
+	if (r == 0 && ipci_wait_learns(&loop->wait))
+		ipci_wait_learn(&loop->wait, ipci_sys_now_ns() - start_ns, true);
+	return r;
+}
+
+/* Leave things so that the loop's descriptor tells the truth. */
+static void
+settle(struct ipc_loop *loop)
+{
+	int round;
+
+	for (round = 0; round < SETTLE_ROUNDS_MAX && loop->ops->settle; round++) {
+		loop->ops->settle(loop->engine);
+		if (TAILQ_EMPTY(&loop->output))
+			break;
+		ipci_ports_send(loop);
+	}
+	if (!TAILQ_EMPTY(&loop->output) || loop->n_ready || !TAILQ_EMPTY(&loop->fired))
+		ipci_loop_wake(loop);
+	ipci_loop_set_alarm(loop);
+}
+
+/* One turn. What its callbacks have sent is with the engine; submit() gives it to the kernel. */
+static int
+turn(struct ipc_loop *loop, struct ipci_deadline *deadline)
+{
+	int64_t now_ns;
+	int r;
+
+	loop->stats.turns++;
+	ipci_ports_send(loop);
+	r = wait_for_work(loop, deadline);
+	if (r < 0)
+		return r;
+
+	if (loop->nap_until_ns)
+		ipci_ports_wake(loop, ipci_sys_now_ns());
+	ipci_ports_deliver(loop);
+	ipci_watches_call(loop);
+	if (loop->timers.n) {
+		now_ns = ipci_sys_now_ns();
+		ipci_timers_call(loop, now_ns);
+	}
+	if (!loop->destroyed)
+		ipci_ports_send(loop);
+	return 0;
+}
+
+/* Return: 0, or why no turn may begin. */
+static int
+begin(struct ipc_loop *loop)
+{
+	assert(loop);
+	if (!ipci_loop_is_ours(loop))
+		return -ECHILD;
+	if (loop->turning)
+		return -EBUSY;
+	loop->turning = true;
+	return 0;
+}
+
+static void
+end(struct ipc_loop *loop)
+{
+	loop->turning = false;
+	if (loop->destroyed) {
+		loop_free(loop);
+		return;
+	}
+	if (loop->ops->submit)
+		loop->ops->submit(loop->engine);
+	if (loop->alarm.fd >= 0)
+		settle(loop);
+}
+
+/* Was there a call to stop? It counts once. */
+static bool
+stopped(struct ipc_loop *loop)
+{
+	if (!atomic_exchange(&loop->stop, false))
+		return false;
+	woken(&loop->wake, POLLIN, loop);
+	return true;
+}
+
+int
+ipc_loop_turn(struct ipc_loop *loop, int timeout_ms)
+{
+	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
+	uint64_t events;
+	int r = begin(loop);
+
+	if (r < 0)
+		return r;
+	events = loop->stats.events;
+	/* What came may have been nothing to tell of: a hello, a part of a large message. */
+	do
+		r = turn(loop, &deadline);
+	while (r == 0 && !loop->destroyed && !stopped(loop) && loop->stats.events == events &&
+		ipci_deadline_left_ms(&deadline, ipci_sys_now_ns()));
+	events = loop->stats.events - events;
+	end(loop);
+	return r < 0 ? r : (int)events;
+}
+
+int
+ipc_loop_run(struct ipc_loop *loop)
+{
+	struct ipci_deadline deadline = ipci_deadline(-1);
+	int r = begin(loop);
+
+	if (r < 0)
+		return r;
+	while (r == 0 && !loop->destroyed && !stopped(loop))
+		r = turn(loop, &deadline);
+	end(loop);
+	return r;
+}
+
+void
+ipc_loop_stop(struct ipc_loop *loop)
+{
+	assert(loop);
+	if (!ipci_loop_is_ours(loop))
+		return;
+	atomic_store(&loop->stop, true);
+	(void)ipci_sys_eventfd_raise(loop->wake.fd);
+}
+
+int
+ipc_loop_fd(struct ipc_loop *loop)
+{
+	int fd, r;
+
+	assert(loop);
+	if (!ipci_loop_is_ours(loop))
+		return -ECHILD;
+	fd = loop->ops->fd(loop->engine);
+	if (fd < 0 || loop->alarm.fd >= 0)
+		return fd;
+
+	r = ipci_sys_timerfd();
+	if (r < 0)
+		return r;
+	loop->alarm.fd = r;
+	r = ipci_watch_init(&loop->alarm, loop, loop->alarm.fd, POLLIN, woken);
+	if (r < 0) {
+		(void)ipci_sys_close(loop->alarm.fd);
+		loop->alarm.fd = -1;
+		return r;
+	}
+	if (!loop->turning)
+		settle(loop);
+	return fd;
+}
+
+void
+ipc_loop_stats(const struct ipc_loop *loop, struct ipc_loop_stats *ret_stats)
+{
+	struct ipc_loop_stats stats;
+
+	assert(loop);
+	assert(ret_stats);
+	stats = loop->stats;
+	stats.size = IPCI_MIN(ret_stats->size, sizeof(stats));
+	memcpy(ret_stats, &stats, stats.size);
+}

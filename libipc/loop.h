@@ -1,0 +1,156 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef LIBIPC_INTERNAL_LOOP_H
+#define LIBIPC_INTERNAL_LOOP_H
+
+/*
+ * A loop, as its own files see it: loop.c (its life, its turns), port.c (channels in it), watch.c
+ * (descriptors in it), timers.c.
+ */
+
+#include <stdatomic.h>
+#include <sys/queue.h>
+
+#include <libipc/loop.h>
+
+#include "channel.h"
+#include "engine.h"
+#include "timers.h"
+
+struct ipci_port_limits {
+	size_t bytes_max;
+	uint64_t messages_max;
+	size_t fds_max;
+};
+
+/* A channel's place in a loop. */
+struct ipci_port {
+	TAILQ_ENTRY(ipci_port) all;    /* ipc_loop.ports */
+	TAILQ_ENTRY(ipci_port) ready;  /* ipc_loop.ready */
+	TAILQ_ENTRY(ipci_port) output; /* ipc_loop.output */
+	bool is_ready;
+	bool has_output;
+	bool wants_room;  /* a message was refused: tell when there is room */
+	bool wants_empty; /* a flush was refused: tell when the kernel has everything */
+	bool naps;
+	int failed; /* 0, or why nothing more can be received */
+
+	struct ipc_loop *loop;
+	struct ipc_channel *channel;
+	struct ipc_channel_handler handler;
+	void *user;
+	void *of_engine;
+};
+
+struct ipc_watch {
+	TAILQ_ENTRY(ipc_watch) all;   /* ipc_loop.watches */
+	TAILQ_ENTRY(ipc_watch) fired; /* ipc_loop.fired */
+	bool is_fired;
+	bool internal; /* the loop's own: its fn is called at once and makes no callbacks */
+	bool stopped;  /* within its callback */
+	unsigned int events;
+	unsigned int fired_events;
+	int fd;
+	struct ipc_loop *loop;
+	ipc_watch_fn *fn;
+	void *user;
+	unsigned int of_engine;
+};
+
+TAILQ_HEAD(ipci_port_list, ipci_port);
+TAILQ_HEAD(ipci_watch_list, ipc_watch);
+
+struct ipc_loop {
+	const struct ipci_engine_ops *ops;
+	struct ipci_engine *engine;
+	char reason[192];
+	unsigned char *life; /* a page that a forked child finds wiped */
+
+	struct ipci_port_list ports;
+	struct ipci_port_list ready; /* first come, first served */
+	unsigned int n_ready;
+	struct ipci_port_list output;
+	struct ipci_port_limits limits;
+	struct ipci_packet_cache packets;
+
+	struct ipci_watch_list watches;
+	struct ipci_watch_list fired;
+	struct ipci_timers timers;
+	int64_t nap_until_ns; /* 0: nobody naps */
+
+	/* What a callback is being made for, so that it can be told to be gone. */
+	struct ipci_port *current;
+	struct ipc_watch *current_watch;
+	struct ipc_timer *current_timer;
+	/* The port whose message a callback is looking at, and, if that was detached meanwhile, the
+	   record that the message lies in. */
+	const struct ipci_port *viewing;
+	struct ipci_arrived *lingering;
+	bool turning;
+	bool destroyed; /* within a callback: freed when that has returned */
+
+	struct ipc_watch wake; /* an eventfd */
+	bool woken;
+	atomic_bool stop;
+	struct ipc_watch alarm; /* a timerfd, once others poll the loop; -1 before */
+	int64_t alarm_ns;
+
+	struct ipci_wait wait;
+	bool spun; /* the last wait was met by spinning */
+	struct ipc_loop_stats stats;
+};
+
+/* Does this process own the loop? A child of fork(2) does not. */
+bool ipci_loop_is_ours(const struct ipc_loop *loop);
+
+/* Let whoever polls the loop's descriptor know of work that no engine sees. */
+void ipci_loop_wake(struct ipc_loop *loop);
+
+/* Let that descriptor be readable when the next timer is due. */
+void ipci_loop_set_alarm(struct ipc_loop *loop);
+
+/* port.c */
+static inline struct ipci_packet_cache *
+ipci_port_packets(struct ipci_port *port)
+{
+	return &port->loop->packets;
+}
+
+static inline const struct ipci_port_limits *
+ipci_port_limits(const struct ipci_port *port)
+{
+	return &port->loop->limits;
+}
+
+/* A message was refused for want of room. */
+static inline void
+ipci_port_wants_room(struct ipci_port *port)
+{
+	port->wants_room = true;
+}
+
+/* A flush was refused. */
+static inline void
+ipci_port_wants_empty(struct ipci_port *port)
+{
+	port->wants_empty = true;
+}
+/* Its channel is being closed. */
+void ipci_port_close(struct ipci_port *port);
+/* Give out messages of the ready ports, each its share. */
+void ipci_ports_deliver(struct ipc_loop *loop);
+/* Hand what was gathered to the engine. */
+void ipci_ports_send(struct ipc_loop *loop);
+/* Wake those that nap, if it is time. */
+void ipci_ports_wake(struct ipc_loop *loop, int64_t now_ns);
+/* Detach all, whatever it takes. */
+void ipci_ports_finish(struct ipc_loop *loop);
+
+/* watch.c */
+int ipci_watch_init(struct ipc_watch *watch, struct ipc_loop *loop, int fd, unsigned int events,
+	ipc_watch_fn *fn);
+void ipci_watch_finish(struct ipc_watch *watch);
+/* Make the callbacks of the watches that fired. */
+void ipci_watches_call(struct ipc_loop *loop);
+void ipci_watches_finish(struct ipc_loop *loop);
+
+#endif

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Channels in a loop: attached and taken back, given what came, and told of room.
+ */
+
+#include <assert.h>
+#include <errno.h>
+#include <stdlib.h>
+
+#include "loop.h"
+#include "sys.h"
+
+/* How long to leave a kernel alone that had no memory. */
+#define NAP_NS 1000000
+
+void
+ipci_port_ready(struct ipci_port *port)
+{
+	if (port->is_ready)
+		return;
+	port->is_ready = true;
+	TAILQ_INSERT_TAIL(&port->loop->ready, port, ready);
+	port->loop->n_ready++;
+}
+
+static void
+not_ready(struct ipci_port *port)
+{
+	if (!port->is_ready)
+		return;
+	port->is_ready = false;
+	TAILQ_REMOVE(&port->loop->ready, port, ready);
+	port->loop->n_ready--;
+}
+
+void
+ipci_port_has_output(struct ipci_port *port)
+{
+	if (port->has_output)
+		return;
+	port->has_output = true;
+	TAILQ_INSERT_TAIL(&port->loop->output, port, output);
+	if (!port->loop->turning)
+		ipci_loop_wake(port->loop);
+}
+
+static void
+no_output(struct ipci_port *port)
+{
+	if (!port->has_output)
+		return;
+	port->has_output = false;
+	TAILQ_REMOVE(&port->loop->output, port, output);
+}
+
+/* Is there what a sender waits for? */
+static bool
+may_go_on(const struct ipci_port *port)
+{
+	return (port->wants_room && ipci_queue_has_room(port->channel)) ||
+	       (port->wants_empty && ipci_out_is_empty(&port->channel->out));
+}
+
+void
+ipci_port_sent(struct ipci_port *port)
+{
+	if (may_go_on(port))
+		ipci_port_ready(port);
+}
+
+void
+ipci_port_nap(struct ipci_port *port)
+{
+	struct ipc_loop *loop = port->loop;
+
+	port->naps = true;
+	if (!loop->nap_until_ns)
+		loop->nap_until_ns = ipci_sys_now_ns() + NAP_NS;
+	ipci_loop_set_alarm(loop);
+}
+
+void
+ipci_ports_wake(struct ipc_loop *loop, int64_t now_ns)
+{
+	struct ipci_port *port;
+
+	if (!loop->nap_until_ns || now_ns < loop->nap_until_ns)
+		return;
+	loop->nap_until_ns = 0;
+	TAILQ_FOREACH(port, &loop->ports, all)
+	{
+		if (!port->naps)
+			continue;
+		port->naps = false;
+		ipci_port_ready(port);
+		ipci_port_has_output(port);
+	}
+}
+
+void
+ipci_port_fail(struct ipci_port *port, int reason)
+{
+	port->failed = reason;
+	ipci_port_ready(port);
+}
+
+static struct ipci_port *
+port_new(struct ipc_loop *loop, struct ipc_channel *channel,
+	const struct ipc_channel_handler *handler, void *user)
+{
+	struct ipci_port *port = calloc(1, sizeof(*port));
+
+	if (!port)
+		return NULL;
+	port->loop = loop;
+	port->channel = channel;
+	port->handler = *handler;
+	port->user = user;
+	return port;
+}
+
+int
+ipc_loop_attach(struct ipc_loop *loop, struct ipc_channel *channel,
+	const struct ipc_channel_handler *handler, void *user)
+{
+	struct ipci_port *port;
+	int r;
+
+	assert(loop);
+	assert(channel);
+	assert(handler && handler->message);
+	if (!ipci_loop_is_ours(loop))
+		return -ECHILD;
+	if (channel->port)
+		return -EBUSY;
+	port = port_new(loop, channel, handler, user);
+	if (!port)
+		return -ENOMEM;
+	r = loop->ops->attach(loop->engine, port);
+	if (r < 0) {
+		free(port);
+		return r;
+	}
+
+	TAILQ_INSERT_TAIL(&loop->ports, port, all);
+	loop->packets.n_ports++;
+	channel->port = port;
+	channel->in.special |= IPCI_SPECIAL_LOOP;
+	channel->in.metered = true;
+	channel->in.credit = 0;
+	channel->out.lone_end = 0;
+	channel->out.queue.messages_sent = channel->out.counts.messages;
+	/* What arrived before, and what was gathered. */
+	ipci_port_ready(port);
+	ipci_port_has_output(port);
+	ipci_loop_wake(loop);
+	return 0;
+}
+
+/* The channel is on its own again. */
+static void
+port_free(struct ipci_port *port)
+{
+	struct ipc_channel *channel = port->channel;
+	struct ipc_loop *loop = port->loop;
+
+	not_ready(port);
+	no_output(port);
+	TAILQ_REMOVE(&loop->ports, port, all);
+	loop->packets.n_ports--;
+	if (loop->current == port)
+		loop->current = NULL;
+
+	channel->port = NULL;
+	channel->in.special &= (uint8_t)~IPCI_SPECIAL_LOOP;
+	channel->in.metered = false;
+	channel->out.writer.end = channel->out.record_end;
+	free(port);
+}
+
+/* In a forked child nothing of the parent's is touched. */
+static void
+port_forget(struct ipci_port *port)
+{
+	ipci_in_forget(&port->channel->in);
+	port->loop->ops->detach(port->loop->engine, port);
+	port_free(port);
+}
+
+/* The view that a callback was given has ended. */
+static void
+end_view(struct ipc_loop *loop)
+{
+	struct ipci_arrived *lingering = loop->lingering;
+
+	loop->viewing = NULL;
+	if (!lingering)
+		return;
+	loop->lingering = NULL;
+	lingering->release(lingering);
+}
+
+static int
+port_detach(struct ipci_port *port, bool drop)
+{
+	struct ipc_channel *channel = port->channel;
+	struct ipc_loop *loop = port->loop;
+	struct ipci_arrived *in_hand = NULL;
+	int r;
+
+	if (!ipci_loop_is_ours(loop)) {
+		port_forget(port);
+		return 0;
+	}
+	loop->ops->quiesce(loop->engine, port);
+	r = ipci_in_settle(&channel->in, drop || channel->broken, &in_hand);
+	if (r < 0) {
+		loop->ops->receive(loop->engine, port);
+		return r;
+	}
+	/* Its last message may be being looked at. */
+	if (in_hand && loop->viewing == port)
+		loop->lingering = in_hand;
+	else if (in_hand)
+		in_hand->release(in_hand);
+	loop->ops->detach(loop->engine, port);
+	port_free(port);
+	return 0;
+}
+
+int
+ipc_loop_detach(struct ipc_loop *loop, struct ipc_channel *channel)
+{
+	assert(loop);
+	assert(channel);
+	if (!channel->port || channel->port->loop != loop)
+		return -ENOENT;
+	return port_detach(channel->port, false);
+}
+
+void
+ipci_port_close(struct ipci_port *port)
+{
+	(void)port_detach(port, true);
+}
+
+void
+ipci_ports_finish(struct ipc_loop *loop)
+{
+	struct ipci_port *port;
+
+	while ((port = TAILQ_FIRST(&loop->ports))) {
+		if (port_detach(port, false) == 0)
+			continue;
+		/* No memory to keep what arrived: a channel with a gap must not go on. */
+		(void)ipci_channel_break(port->channel);
+		(void)port_detach(port, true);
+	}
+}
+
+static void
+end_port(struct ipci_port *port, int reason)
+{
+	struct ipc_channel_handler handler = port->handler;
+	struct ipc_channel *channel = port->channel;
+	struct ipc_loop *loop = port->loop;
+	void *user = port->user;
+
+	(void)port_detach(port, true);
+	loop->stats.events++;
+	if (handler.closed)
+		handler.closed(channel, reason, user);
+}
+
+/*
+ * Give out messages, share of them at most.
+ * Return: why it ended: 0 for the share, or the channel's -errno. When the callback has detached
+ * the channel loop->current is not the port, which is gone.
+ */
+static int
+give(struct ipci_port *port, unsigned int *share)
+{
+	struct ipc_channel *channel = port->channel;
+	struct ipc_loop *loop = port->loop;
+	struct ipci_in *in = &channel->in;
+	struct ipc_message message;
+	int r = 0;
+
+	while (*share && loop->current == port) {
+		if (ipci_likely(in->reader.run_left && !in->reader.run_flags &&
+				!(in->special & IPCI_SPECIAL_STATE))) {
+			ipci_reader_give_plain(&in->reader, &message);
+			ipci_count_add(&in->counts.messages, 1);
+			r = 0;
+		} else {
+			r = ipci_in_recv(channel, &message, 0);
+		}
+		if (r < 0 && r != -EBADMSG)
+			return r;
+
+		(*share)--;
+		loop->stats.events++;
+		loop->viewing = port;
+		if (r == 0)
+			port->handler.message(channel, &message, port->user);
+		else if (port->handler.lost)
+			port->handler.lost(channel, &message, port->user);
+		end_view(loop);
+	}
+	return 0;
+}
+
+static void
+tell_of_room(struct ipci_port *port)
+{
+	if (!may_go_on(port))
+		return;
+	port->wants_room = false;
+	port->wants_empty = false;
+	/* Whoever turns the loop for want of room is answered even without a handler. */
+	port->loop->stats.events++;
+	if (port->handler.writable)
+		port->handler.writable(port->channel, port->user);
+}
+
+/* One port's turn, when it has been taken from the list. */
+static void
+serve(struct ipci_port *port, unsigned int *share)
+{
+	struct ipc_loop *loop = port->loop;
+	int r;
+
+	loop->current = port;
+	r = give(port, share);
+	if (loop->current != port)
+		return;
+	if (r == -EAGAIN && port->failed)
+		r = port->failed;
+
+	if (r == 0)
+		ipci_port_ready(port);
+	else if (r == -EAGAIN)
+		loop->ops->receive(loop->engine, port);
+	else if (r == -ENOMEM || r == -ENOBUFS)
+		ipci_port_nap(port);
+	else
+		end_port(port, r == -EPIPE ? 0 : r);
+
+	if (loop->current == port)
+		tell_of_room(port);
+}
+
+void
+ipci_ports_deliver(struct ipc_loop *loop)
+{
+	unsigned int budget = IPC_LOOP_TURN, n = loop->n_ready, share, left;
+	struct ipci_port *port;
+
+	for (; n && budget && loop->n_ready && !loop->destroyed; n--) {
+		port = TAILQ_FIRST(&loop->ready);
+		not_ready(port);
+		share = loop->n_ready ? IPCI_MIN(budget, IPC_LOOP_SHARE) : budget;
+		left = share;
+		serve(port, &left);
+		loop->current = NULL;
+		budget -= share - left;
+	}
+}
+
+void
+ipci_ports_send(struct ipc_loop *loop)
+{
+	struct ipci_port *port;
+
+	while ((port = TAILQ_FIRST(&loop->output))) {
+		no_output(port);
+		loop->ops->send(loop->engine, port);
+	}
+}

@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT */
+
+/* Descriptors in a loop that are no channels. */
+
+#include <assert.h>
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+
+#include "loop.h"
+#include "sys.h"
+
+#define WATCH_EVENTS (POLLIN | POLLOUT | POLLPRI | POLLRDHUP)
+
+void
+ipci_watch_fire(struct ipc_watch *watch, unsigned int events)
+{
+	if (watch->internal) {
+		watch->fn(watch, events, watch->user);
+		return;
+	}
+	watch->fired_events = events;
+	if (watch->is_fired)
+		return;
+	watch->is_fired = true;
+	TAILQ_INSERT_TAIL(&watch->loop->fired, watch, fired);
+}
+
+static void
+not_fired(struct ipc_watch *watch)
+{
+	if (!watch->is_fired)
+		return;
+	watch->is_fired = false;
+	TAILQ_REMOVE(&watch->loop->fired, watch, fired);
+}
+
+void
+ipci_watches_call(struct ipc_loop *loop)
+{
+	struct ipc_watch *watch;
+
+	while (!loop->destroyed && (watch = TAILQ_FIRST(&loop->fired))) {
+		not_fired(watch);
+		loop->stats.events++;
+		loop->current_watch = watch;
+		watch->fn(watch, watch->fired_events, watch->user);
+		loop->current_watch = NULL;
+		if (watch->stopped)
+			free(watch);
+	}
+}
+
+int
+ipci_watch_init(struct ipc_watch *watch, struct ipc_loop *loop, int fd, unsigned int events,
+	ipc_watch_fn *fn)
+{
+	int r;
+
+	*watch = (struct ipc_watch){
+		.loop = loop,
+		.fd = fd,
+		.events = events,
+		.fn = fn,
+		.user = loop,
+		.internal = true,
+	};
+	r = loop->ops->watch(loop->engine, watch);
+	if (r < 0)
+		watch->loop = NULL;
+	return r;
+}
+
+void
+ipci_watch_finish(struct ipc_watch *watch)
+{
+	if (watch->loop && ipci_loop_is_ours(watch->loop))
+		watch->loop->ops->unwatch(watch->loop->engine, watch);
+	watch->loop = NULL;
+}
+
+static void
+watch_remove(struct ipc_watch *watch)
+{
+	struct ipc_loop *loop = watch->loop;
+
+	if (ipci_loop_is_ours(loop))
+		loop->ops->unwatch(loop->engine, watch);
+	not_fired(watch);
+	TAILQ_REMOVE(&loop->watches, watch, all);
+	/* The one that is being called is freed when that has returned. */
+	if (watch == loop->current_watch)
+		watch->stopped = true;
+	else
+		free(watch);
+}
+
+void
+ipci_watches_finish(struct ipc_loop *loop)
+{
+	struct ipc_watch *watch;
+
+	while ((watch = TAILQ_FIRST(&loop->watches)))
+		watch_remove(watch);
+}
+
+/* Can it be watched, by either engine alike? */
+static int
+check_watch(const struct ipc_loop *loop, int fd, unsigned int events)
+{
+	const struct ipc_watch *watch;
+	struct stat stat;
+	int r;
+
+	if (events & ~(unsigned int)WATCH_EVENTS)
+		return -EINVAL;
+	r = ipci_sys_fstat(fd, &stat);
+	if (r < 0)
+		return r;
+	if (S_ISREG(stat.st_mode) || S_ISDIR(stat.st_mode))
+		return -EPERM;
+	TAILQ_FOREACH(watch, &loop->watches, all)
+	if (watch->fd == fd)
+		return -EEXIST;
+	return 0;
+}
+
+int
+ipc_watch_start(struct ipc_watch **ret, struct ipc_loop *loop, int fd, unsigned int events,
+	ipc_watch_fn *fn, void *user)
+{
+	struct ipc_watch *watch;
+	int r;
+
+	assert(ret);
+	assert(loop);
+	assert(fn);
+	if (!ipci_loop_is_ours(loop))
+		return -ECHILD;
+	r = check_watch(loop, fd, events);
+	if (r < 0)
+		return r;
+	watch = malloc(sizeof(*watch));
+	if (!watch)
+		return -ENOMEM;
+	r = ipci_watch_init(watch, loop, fd, events, fn);
+	if (r < 0) {
+		free(watch);
+		return r;
+	}
+	watch->internal = false;
+	watch->user = user;
+	TAILQ_INSERT_TAIL(&loop->watches, watch, all);
+	if (!loop->turning)
+		ipci_loop_wake(loop);
+	*ret = watch;
+	return 0;
+}
+
+struct ipc_watch *
+ipc_watch_stop(struct ipc_watch *watch)
+{
+	if (watch && !watch->stopped)
+		watch_remove(watch);
+	return NULL;
+}
