@@ -21,9 +21,11 @@ fixed_layout=()
 setarch -R true 2>/dev/null && fixed_layout=(setarch -R)
 
 for target in record channel; do
+	# shellcheck disable=SC2046
 	${CC:-clang} -std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer \
 		-fsanitize=fuzzer,$sanitizers -fno-sanitize-recover=all -Iinclude -Ilibipc \
-		"tests/fuzz/$target.c" libipc/*.c -pthread -o "$directory/$target" || exit 1
+		"tests/fuzz/$target.c" libipc/*.c $(pkg-config --cflags --libs liburing) -pthread \
+		-o "$directory/$target" || exit 1
 
 	# New inputs go to a copy.
 	found=$(mktemp -d) || exit 1

@@ -3,6 +3,7 @@
  * A program of a user: every function of the installed headers is called once and
  * its result looked at. Knows libipc by its installation alone.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -133,12 +134,123 @@ inherit_an_end(void)
 	ipc_channel_close(worker);
 }
 
+/* loop_create, engine, engine_reason, attach, run, stop, fd, turn, detach, stats and destroy */
+struct seen {
+	struct ipc_loop *loop;
+	unsigned int messages, ends, ticks, events;
+};
+
+static void
+see_message(struct ipc_channel *channel, struct ipc_message *message, void *user)
+{
+	struct seen *seen = user;
+
+	CHECK(ipc_channel_recv(channel, message, 0) == -EBUSY);
+	seen->messages++;
+	ipc_loop_stop(seen->loop);
+}
+
+static void
+see_end(struct ipc_channel *channel, int reason, void *user)
+{
+	struct seen *seen = user;
+
+	CHECK(channel && reason == 0);
+	seen->ends++;
+	ipc_loop_stop(seen->loop);
+}
+
+static void
+channels_on_a_loop(void)
+{
+	static const struct ipc_channel_handler handler = {
+		.message = see_message, .closed = see_end};
+	const struct ipc_message message = {.data = "sent", .size = 4};
+	struct ipc_loop_options options = {.size = sizeof(options), .buffers = 8};
+	struct ipc_loop_stats stats = {.size = sizeof(stats)};
+	struct ipc_channel *here, *there;
+	struct seen seen = {0};
+	struct pollfd readable = {.events = POLLIN};
+	const char *engine;
+
+	CHECK(ipc_loop_create(&seen.loop, &options) == 0);
+	engine = ipc_loop_engine(seen.loop);
+	CHECK(strcmp(engine, "io_uring") == 0 || strcmp(engine, "epoll") == 0);
+	CHECK(ipc_loop_engine_reason(seen.loop)[0] != 0);
+
+	CHECK(ipc_channel_pair(&here, &there, NULL) == 0);
+	CHECK(ipc_loop_attach(seen.loop, here, &handler, &seen) == 0);
+	CHECK(ipc_channel_send(there, &message, WAIT_MS) == 0);
+	CHECK(ipc_loop_run(seen.loop) == 0 && seen.messages == 1);
+
+	readable.fd = ipc_loop_fd(seen.loop);
+	CHECK(poll(&readable, 1, 0) == 0);
+	CHECK(ipc_channel_send(here, &message, 0) == 0);
+	CHECK(poll(&readable, 1, WAIT_MS) == 1);
+	CHECK(ipc_loop_turn(seen.loop, 0) >= 0);
+	receive_text(there, "sent");
+
+	CHECK(ipc_loop_detach(seen.loop, here) == 0);
+	CHECK(ipc_channel_send(there, &message, WAIT_MS) == 0);
+	receive_text(here, "sent");
+	CHECK(ipc_loop_attach(seen.loop, here, &handler, &seen) == 0);
+	ipc_channel_close(there);
+	CHECK(ipc_loop_run(seen.loop) == 0 && seen.ends == 1 && seen.messages == 1);
+
+	ipc_loop_stats(seen.loop, &stats);
+	CHECK(stats.events == 2 && stats.turns >= 3);
+	CHECK(ipc_loop_destroy(seen.loop) == NULL);
+	ipc_channel_close(here);
+}
+
+/* timer_start and stop, watch_start and stop */
+static void
+see_tick(struct ipc_timer *timer, void *user)
+{
+	struct seen *seen = user;
+
+	if (++seen->ticks == 3)
+		CHECK(ipc_timer_stop(timer) == NULL);
+}
+
+static void
+see_event(struct ipc_watch *watch, unsigned int events, void *user)
+{
+	struct seen *seen = user;
+
+	CHECK((events & POLLIN) != 0);
+	seen->events++;
+	CHECK(ipc_watch_stop(watch) == NULL);
+}
+
+static void
+timers_and_watches(void)
+{
+	struct seen seen = {0};
+	struct ipc_timer *timer;
+	struct ipc_watch *watch;
+	int ends[2], i;
+
+	CHECK(ipc_loop_create(&seen.loop, NULL) == 0);
+	CHECK(pipe(ends) == 0 && write(ends[1], "x", 1) == 1);
+	CHECK(ipc_timer_start(&timer, seen.loop, 1, 1, see_tick, &seen) == 0);
+	CHECK(ipc_watch_start(&watch, seen.loop, ends[0], POLLIN, see_event, &seen) == 0);
+	for (i = 0; i < 1000 && (seen.ticks < 3 || seen.events < 1); i++)
+		CHECK(ipc_loop_turn(seen.loop, WAIT_MS) >= 0);
+	CHECK(seen.ticks == 3 && seen.events == 1);
+	ipc_loop_destroy(seen.loop);
+	close(ends[0]);
+	close(ends[1]);
+}
+
 int
 main(void)
 {
 	messages_over_a_pair();
 	call_to_a_child();
 	inherit_an_end();
+	channels_on_a_loop();
+	timers_and_watches();
 	puts("every function answers");
 	return 0;
 }

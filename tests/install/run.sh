@@ -93,7 +93,7 @@ symbols() {
 		"$source_root/libipc/libipc.map" | sort)
 	# shellcheck disable=SC2046
 	declared=$(echo '#include <libipc.h>' | cc -E -P $(pkg-config --cflags libipc) - |
-		grep -oE '\bipc_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
+		grep -v '^typedef' | grep -oE '\bipc_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
 	[ -n "$map" ] || fail "no symbol was found in libipc.map"
 	same "the map" "$map" "exported symbols" "$exported"
 	same "functions of the headers" "$declared" "exported symbols" "$exported"
@@ -106,12 +106,25 @@ dynamic_section() {
 	local needed soname
 	needed=$(readelf -d "$library" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort)
 	soname=$(readelf -d "$library" | sed -n 's/.*(SONAME).*\[\(.*\)\]/\1/p')
-	same "what libipc.so may need" "libc.so.6" "what it needs" "$needed"
+	same "what libipc.so may need" $'libc.so.6\nliburing.so.2' "what it needs" "$needed"
 	[ "$soname" = libipc.so.0 ] || fail "the soname is $soname"
 	[ -e "$libdir/libipc.so.0" ] || fail "there is no libipc.so.0"
 	readelf -d "$library" | grep -q TEXTREL && fail "libipc.so has text relocations"
 	readelf -lW "$library" | grep -q 'GNU_STACK.*RWE' && fail "libipc.so wants an executable stack"
-	echo "dynamic section: soname $soname, needs $needed"
+	echo "dynamic section: soname $soname, needs $(tr '\n' ' ' <<<"$needed")"
+}
+
+# Who links the shared library names liburing neither to the compiler nor to the linker.
+pkg_config() {
+	local libs private
+	libs=$(pkg-config --libs-only-l libipc | tr -d ' ')
+	private=$(pkg-config --print-requires-private libipc)
+	same "what a user links" "-lipc" "pkg-config --libs" "$libs"
+	same "what libipc.pc may require" "liburing >= 2.3" "what it requires in private" "$private"
+	[ -z "$(pkg-config --print-requires libipc)" ] || fail "libipc.pc requires something in public"
+	[ -z "$(sed -n 's/^Libs.private: *//p' "$libdir/pkgconfig/libipc.pc")" ] ||
+		fail "libipc.pc names private libraries that no package stands for"
+	echo "pkg-config: $libs; requires in private $private"
 }
 
 # shellcheck disable=SC2046
@@ -133,25 +146,36 @@ every_function() {
 # shellcheck disable=SC2046
 examples() {
 	local example n=0
+	local -a packages
 	for example in "$source_root"/examples/*.c; do
-		quietly cc $(pkg-config --cflags libipc) "$example" \
-			-o "example-$(basename "$example" .c)" $(pkg-config --libs libipc)
+		packages=(libipc)
+		[ "$(basename "$example")" != with_libuv.c ] || packages+=(libuv)
+		pkg-config --exists "${packages[@]}" || {
+			echo "part skipped: $(basename "$example"): libuv is not here"
+			continue
+		}
+		quietly cc $(pkg-config --cflags "${packages[@]}") "$example" \
+			-o "example-$(basename "$example" .c)" $(pkg-config --libs "${packages[@]}")
 		n=$((n + 1))
 	done
 	[ $n -gt 0 ] || fail "there are no examples"
 	echo "examples: $n build"
 }
 
+# readme PROGRAM N SAYS...: the Nth program of README.md prints these lines, in any order.
 # shellcheck disable=SC2046
 readme() {
-	awk '/^```c$/ && !seen {seen = inside = 1; next} /^```$/ {inside = 0} inside' \
-		"$source_root/README.md" >first.c
-	grep -q main first.c || fail "README.md has no first program"
-	quietly cc -Wall -Wextra -Werror $(pkg-config --cflags libipc) first.c -o first \
+	local program=$1 n=$2
+	shift 2
+	awk -v n="$n" '/^```c$/ {inside = ++seen == n; next} /^```$/ {inside = 0} inside' \
+		"$source_root/README.md" >"$program.c"
+	grep -q main "$program.c" || fail "README.md has no program $n"
+	quietly cc -Wall -Wextra -Werror $(pkg-config --cflags libipc) "$program.c" -o "$program" \
 		$(pkg-config --libs libipc)
-	quietly ./first
-	[ -s "$work/log" ] || fail "the first program of README.md printed nothing"
-	echo "README's first program: $(tr '\n' ' ' <"$work/log")"
+	quietly timeout 60 "./$program"
+	same "what program $n of README.md prints" "$(sort "$work/log")" "what it should" \
+		"$(printf '%s\n' "$@" | sort)"
+	echo "README's program $n prints: $(tr '\n' ' ' <"$work/log")"
 }
 
 subproject() {
@@ -175,7 +199,9 @@ install_library
 headers
 symbols
 dynamic_section
+pkg_config
 every_function
 examples
-readme
+readme first 1 "17 bytes"
+readme many 2 "1 bytes" "5 bytes" "23 bytes"
 subproject
