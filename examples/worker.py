@@ -24,6 +24,7 @@ KIND_HELLO, KIND_MESSAGES, KIND_FRAGMENT, KIND_VOID = 1, 2, 3, 4
 RUN_REPLY, RUN_ID, RUN_FDS, RUN_LARGE = 1, 2, 4, 8
 FDS_LIMIT = 253
 MESSAGE_FLOOR, RECORD_FLOOR, RECORD_MIN = 4096, 8192, 4096
+FRAGMENT_MAX = RECORD.size + 200000  # bytes of the packet
 PACKET_OVERHEAD = 32
 
 # Sent packets. Larger ones can meet a kernel that has no memory in one piece for them.
@@ -118,7 +119,7 @@ class Channel:
         self.out, self.out_fds = bytearray(), []
 
     def send_fragments(self, data):
-        most = min(self.packet_max, PACKET_MAX) - RECORD.size
+        most = min(self.packet_max, PACKET_MAX, FRAGMENT_MAX) - RECORD.size
         for start in range(0, len(data), most):
             piece = data[start:start + most]
             header = RECORD.pack(MAGIC, KIND_FRAGMENT, 0, RECORD.size + len(piece))
@@ -237,7 +238,8 @@ class Channel:
         data[:have] = first_piece
         while have < total:
             header = bytearray(RECORD.size)
-            size, _, lost = self.receive_packet([header, memoryview(data)[have:]])
+            piece = memoryview(data)[have:have + FRAGMENT_MAX - RECORD.size]
+            size, _, lost = self.receive_packet([header, piece])
             if not size:
                 return None
             require(size >= RECORD.size and not lost, "not a fragment")

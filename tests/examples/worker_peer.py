@@ -187,6 +187,23 @@ def lost_descriptors():
     check(worker.end() == (0, ""), "the end after lost descriptors")
 
 
+LARGER = record(MESSAGES, run(0, ID | LARGE, 3) + number(7) + number(300000))
+
+
+def largest_fragment():
+    worker = Worker()
+    worker.receive()
+    worker.send(hello())
+    worker.send(LARGER)
+    worker.send(record(FRAGMENT, b"a" * 200000))
+    worker.send(record(FRAGMENT, b"b" * 100000))
+    have = worker.receive()[32:]
+    while len(have) < 300000:
+        have += worker.receive()[8:]
+    check(have == b"A" * 200000 + b"B" * 100000, "a payload in the largest fragment")
+    check(worker.end() == (0, ""), "the end after the largest fragment")
+
+
 def protocol_errors():
     plain = run(8) + number(0)
     fds_head = run(0, FDS, 0, 1)
@@ -224,7 +241,9 @@ def protocol_errors():
         (record(FRAGMENT, bytes(10), size=17),), (record(FRAGMENT, bytes(10), 1), [0]),
         (record(FRAGMENT, bytes(10)), [0]), (record(VOID, b"x"),), (b"\xb5",),
     ]
-    for before, packets in (((), first), ((hello(),), later), ((hello(), head), fragments)):
+    larger = [(record(FRAGMENT, bytes(200001)),)]
+    for before, packets in (((), first), ((hello(),), later), ((hello(), head), fragments),
+                            ((hello(), LARGER), larger)):
         for packet in packets:
             worker = Worker()
             worker.receive()
@@ -245,5 +264,6 @@ the_page()
 given_up()
 cut_off()
 lost_descriptors()
+largest_fragment()
 protocol_errors()
 print(f"{checks} checks of worker.py beside the page")
