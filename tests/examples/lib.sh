@@ -59,6 +59,25 @@ within() {
 	done
 }
 
+# on_each_engine COMMAND...: on_engine, with LIBIPC_ENGINE set, where COMMAND is not refused that
+# engine by the kernel.
+on_each_engine() {
+	local LIBIPC_ENGINE why
+	export LIBIPC_ENGINE
+	for LIBIPC_ENGINE in epoll uring; do
+		why=$("$@" 2>&1 >/dev/null </dev/null) || {
+			case $LIBIPC_ENGINE:$why in
+			uring:*": the loop: Operation not permitted" | uring:*": the loop: Function not implemented")
+				echo "part skipped: this machine lacks io_uring: ${why##*: }"
+				;;
+			*) fail "$*, on $LIBIPC_ENGINE: $why" ;;
+			esac
+			continue
+		}
+		on_engine
+	done
+}
+
 finish() {
 	echo "$checks checks, $failed failed"
 	[ $failed -eq 0 ]
