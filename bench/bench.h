@@ -6,9 +6,10 @@
  * The words that all of ipc-bench shares: what a case is, what one run is told, and
  * what one side of it works with.
  *
- * A run is one variant at one size, in two fresh processes: the sender and the
- * receiver. A block is one case, size and wait with all of its variants, run in
- * turn, again and again: what is compared was measured within the same second or so.
+ * A run is one variant at one size, in fresh processes: the sender and the receiver, of which a
+ * case may have several, its workers, each at a connection of its own. A block is one case, size,
+ * wait and layout with all of its variants, run in turn, again and again: what is compared was
+ * measured within the same second or so.
  */
 
 #include <stdbool.h>
@@ -16,15 +17,25 @@
 #include <stdint.h>
 
 #include <libipc/channel.h>
+#include <libipc/loop.h>
 
 #define BENCH_ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
 enum bench_variant {
 	BENCH_RAW,       /* system calls by hand, one packet a message */
 	BENCH_RAW_BATCH, /* packets filled by hand to the channel's record size */
-	BENCH_CHANNEL,   /* libipc */
+	BENCH_CHANNEL,   /* libipc, by direct calls */
+	BENCH_EPOLL,     /* libipc, in a loop on epoll */
+	BENCH_URING,     /* libipc, in a loop on io_uring */
 	BENCH_VARIANTS,
 };
+
+/* Is it libipc, or system calls by hand? */
+static inline bool
+bench_is_libipc(enum bench_variant variant)
+{
+	return variant >= BENCH_CHANNEL;
+}
 
 enum bench_wait {
 	BENCH_SPIN,  /* ask again and again */
@@ -39,6 +50,14 @@ enum bench_role {
 	BENCH_ROLES,
 };
 
+/* What the figures of a case are. */
+enum bench_shape {
+	BENCH_THROUGHPUT, /* messages a second, one way */
+	BENCH_LATENCY,    /* the time of a message and its answer */
+	BENCH_FANOUT,     /* requests a second to many receivers, and the time of one */
+	BENCH_SHAPES,
+};
+
 extern const char *const bench_variant_names[BENCH_VARIANTS];
 extern const char *const bench_wait_names[BENCH_WAITS];
 
@@ -47,7 +66,16 @@ extern const char *const bench_wait_names[BENCH_WAITS];
 #define BENCH_WORD      UINT64_C(0x6C69626970630001)
 #define BENCH_PAGE_SIZE 4096U
 
-#define BENCH_SIZES_LIMIT 32U /* of --size */
+#define BENCH_SIZES_LIMIT   32U  /* of --size */
+#define BENCH_WORKERS_LIMIT 256U /* of --workers */
+#define BENCH_DEPTH_LIMIT   256U /* of --depth */
+
+/* How a case with workers is laid out. */
+struct bench_layout {
+	unsigned int workers;
+	unsigned int depth; /* requests outstanding at each */
+	bool is_quick;      /* --quick measures it, too */
+};
 
 struct bench_config;
 struct bench_side;
@@ -58,11 +86,13 @@ struct bench_case {
 	const char *summary; /* half a line for --list */
 	const char *teaches; /* a sentence above its table */
 	const char *unit;    /* what is counted: "round trip", "message", ... */
-	bool is_latency;     /* the figure is the time of one; else how many a second */
-	bool is_bulk;        /* shown as bytes a second; the receiver reads every page */
-	uint32_t fds_max;    /* with one message */
+	enum bench_shape shape;
+	bool is_bulk;     /* shown as bytes a second; the receiver reads every page */
+	uint32_t fds_max; /* with one message */
 	size_t size_min, size_max;
-	size_t sizes[4]; /* by default; 0 ends the list */
+	size_t sizes[4];                    /* by default; 0 ends the list */
+	const struct bench_layout *layouts; /* by default; NULL: one receiver */
+	unsigned int n_layouts;
 	enum bench_wait waits[BENCH_WAITS];
 	unsigned int n_waits;
 	enum bench_wait raw_beside_learn; /* how raw variants wait beside BENCH_LEARN */
@@ -71,7 +101,7 @@ struct bench_case {
 	bench_side_fn *sides[BENCH_VARIANTS][BENCH_ROLES]; /* NULL: no such variant */
 };
 
-extern const struct bench_case bench_roundtrip, bench_stream, bench_bulk, bench_fds;
+extern const struct bench_case bench_roundtrip, bench_stream, bench_bulk, bench_fds, bench_fanout;
 extern const struct bench_case *const bench_cases[];
 extern const unsigned int bench_n_cases;
 
@@ -81,6 +111,8 @@ struct bench_config {
 	enum bench_variant variant;
 	size_t size;
 	enum bench_wait wait;
+	unsigned int workers; /* 1, but for fanout */
+	unsigned int depth;
 	size_t record_max;    /* bytes of a packet, of the channel and of raw-batch */
 	size_t send_buffer;   /* SO_SNDBUF; 0 keeps the system's */
 	size_t fragment_size; /* bulk: payload bytes of each packet that libipc sends */
@@ -114,13 +146,15 @@ struct bench_side {
 	enum bench_role role;
 	int fd;                      /* of a raw variant, else -1 */
 	struct ipc_channel *channel; /* of libipc, else NULL */
-	bool spins;                  /* a raw variant asks again and again */
+	unsigned int n_ends; /* the sender has one to each worker; fd and channel are the first */
+	int *fds;
+	struct ipc_channel **channels;
+	bool spins; /* a raw variant asks again and again */
 	struct bench_account *account;
 	struct bench_window *window;
 	struct bench_histogram *histogram;
 	uint64_t *idle_cpu_us;
 	uint64_t begin_ns;
-	int peer_clock; /* CPU time of the other process */
 };
 
 /*
@@ -137,7 +171,7 @@ bool bench_side_goes_on_at(struct bench_side *side, uint64_t count, uint64_t now
 __attribute__((noreturn)) void bench_side_fail(
 	struct bench_side *side, const char *what, int error);
 
-/* CPU time of the receiver so far. */
+/* For the sender: CPU time of the receiver so far; of all of them where there are several. */
 uint64_t bench_side_peer_cpu_ns(const struct bench_side *side);
 
 /* A message's payload, a word in each page set; it lasts as long as the process. */
@@ -146,8 +180,8 @@ void *bench_side_payload(struct bench_side *side, size_t size);
 /* Words of every page of a received message, added up. */
 uint64_t bench_sum_pages(const void *data, size_t size);
 
-/* Read the channel's counters into the account, close it. The sender's flush comes before. */
-void bench_side_finish_channel(struct bench_side *side);
+/* Add the channels' counters to the account, close them. The sender's flush comes before. */
+void bench_side_finish_channels(struct bench_side *side);
 
 /* The sender of a one-way case: post the message, burst by burst, for the run's time; flush;
  * finish. */
@@ -155,6 +189,9 @@ void bench_side_post(
 	struct bench_side *side, const struct ipc_message *message, unsigned int burst);
 
 struct ipc_channel_options bench_channel_options(const struct bench_config *config);
+
+/* How long libipc spins, as its options say it. */
+int32_t bench_spin_us(const struct bench_config *config);
 
 uint64_t bench_now_ns(void);
 

@@ -102,7 +102,7 @@ send_channel(struct bench_side *side)
 			bench_side_fail(side, "ipc_channel_send", r);
 		side->account->messages++;
 	} while (bench_side_goes_on(side, side->account->messages));
-	bench_side_finish_channel(side);
+	bench_side_finish_channels(side);
 }
 
 static void
@@ -117,7 +117,7 @@ receive_channel(struct bench_side *side)
 	}
 	if (r != -EPIPE)
 		bench_side_fail(side, "ipc_channel_recv", r);
-	bench_side_finish_channel(side);
+	bench_side_finish_channels(side);
 }
 
 const struct bench_case bench_bulk = {

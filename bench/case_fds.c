@@ -85,7 +85,7 @@ receive_channel(struct bench_side *side)
 	}
 	if (r != -EPIPE)
 		bench_side_fail(side, "ipc_channel_recv", r);
-	bench_side_finish_channel(side);
+	bench_side_finish_channels(side);
 }
 
 const struct bench_case bench_fds = {

@@ -2,7 +2,8 @@
 
 /*
  * roundtrip: one message there, the same one back, and only then the next. Every
- * trip is timed; a trip is both ways and is never halved.
+ * trip is timed; a trip is both ways and is never halved. Only who asks, and measures, may use
+ * a loop; a direct channel answers it.
  */
 
 #include <errno.h>
@@ -12,6 +13,7 @@
 
 #include "bench.h"
 #include "histogram.h"
+#include "loop.h"
 #include "raw.h"
 
 #define SETTLE_NS 50000000U
@@ -43,19 +45,6 @@ ask_raw(struct bench_side *side)
 		side->account->sum += bench_first_word(reply);
 	} while (count_trip(side, start, &start));
 	bench_raw_finish(side);
-}
-
-static void
-answer_raw(struct bench_side *side)
-{
-	size_t size = side->config->size;
-	void *buffer = bench_side_payload(side, size);
-
-	while (bench_raw_recv(side, buffer, size) > 0) {
-		side->account->sum += bench_first_word(buffer);
-		side->account->messages++;
-		bench_raw_send(side, buffer, size);
-	}
 }
 
 static void
@@ -106,7 +95,66 @@ ask_channel(struct bench_side *side)
 
 	if (side->config->measures_idle)
 		measure_idle(side);
-	bench_side_finish_channel(side);
+	bench_side_finish_channels(side);
+}
+
+/* Who asks in a loop: the next message goes out from where the last one is handed in. */
+struct asker {
+	struct bench_side *side;
+	struct ipc_message request;
+	uint64_t start_ns;
+	struct ipc_loop *loop;
+};
+
+static void
+ask(struct asker *asker)
+{
+	int r = ipc_channel_send(asker->side->channel, &asker->request, 0);
+
+	if (r < 0)
+		bench_side_fail(asker->side, "ipc_channel_send", r);
+}
+
+static void
+on_reply(struct ipc_channel *channel, struct ipc_message *reply, void *user)
+{
+	struct asker *asker = user;
+
+	(void)channel;
+	asker->side->account->sum += bench_first_word(reply->data);
+	if (count_trip(asker->side, asker->start_ns, &asker->start_ns))
+		ask(asker);
+	else
+		ipc_loop_stop(asker->loop);
+}
+
+static void
+on_closed(struct ipc_channel *channel, int reason, void *user)
+{
+	struct asker *asker = user;
+
+	bench_loop_closed(channel, reason, asker->side);
+}
+
+static void
+ask_loop(struct bench_side *side)
+{
+	static const struct ipc_channel_handler handler = {
+		.message = on_reply,
+		.closed = on_closed,
+	};
+	size_t size = side->config->size;
+	struct asker asker = {
+		.side = side,
+		.request = {.data = bench_side_payload(side, size), .size = size},
+		.loop = bench_loop_new(side),
+	};
+
+	bench_loop_attach(side, asker.loop, side->channel, &handler, &asker);
+	asker.start_ns = bench_now_ns();
+	ask(&asker);
+	bench_loop_run(side, asker.loop);
+	bench_loop_finish(side, asker.loop);
 }
 
 static void
@@ -124,7 +172,7 @@ answer_channel(struct bench_side *side)
 	}
 	if (r != -EPIPE)
 		bench_side_fail(side, "ipc_channel_recv", r);
-	bench_side_finish_channel(side);
+	bench_side_finish_channels(side);
 }
 
 const struct bench_case bench_roundtrip = {
@@ -132,7 +180,7 @@ const struct bench_case bench_roundtrip = {
 	.summary = "one message there and one back, each trip timed",
 	.teaches = "One message there and one back: the time of the whole round trip.",
 	.unit = "round trip",
-	.is_latency = true,
+	.shape = BENCH_LATENCY,
 	.size_min = 8,
 	.size_max = 128 << 10,
 	.sizes = {64},
@@ -141,7 +189,9 @@ const struct bench_case bench_roundtrip = {
 	.raw_beside_learn = BENCH_SPIN,
 	.sides =
 		{
-			[BENCH_RAW] = {ask_raw, answer_raw},
+			[BENCH_RAW] = {ask_raw, bench_raw_echo},
 			[BENCH_CHANNEL] = {ask_channel, answer_channel},
+			[BENCH_EPOLL] = {ask_loop, answer_channel},
+			[BENCH_URING] = {ask_loop, answer_channel},
 		},
 };

@@ -2,7 +2,7 @@
 
 /*
  * stream: small messages one way, as many as go through. The receiver reads the first
- * word of each, in every variant.
+ * word of each, in every variant. Where loops are measured both sides have one.
  */
 
 #include <errno.h>
@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "bench.h"
+#include "loop.h"
 #include "raw.h"
 
 /* Messages between two looks at the clock. */
@@ -112,7 +113,124 @@ receive_channel(struct bench_side *side)
 		bench_side_fail(side, "ipc_channel_recv", r);
 	side->account->messages = messages;
 	side->account->sum = sum;
-	bench_side_finish_channel(side);
+	bench_side_finish_channels(side);
+}
+
+/* Who sends in a loop, whenever there is room. */
+struct sender {
+	struct bench_side *side;
+	struct ipc_message message;
+	struct ipc_loop *loop;
+	bool going;
+};
+
+/* Post until there is no room, or the time is over. */
+static void
+on_writable(struct ipc_channel *channel, void *user)
+{
+	struct sender *sender = user;
+	struct bench_side *side = sender->side;
+	int r = 0;
+
+	while (r == 0 && sender->going) {
+		unsigned int posted = 0;
+
+		while (posted < BURST_CHANNEL &&
+			(r = ipc_channel_post(channel, &sender->message, 0)) == 0)
+			posted++;
+		side->account->messages += posted;
+		sender->going = bench_side_goes_on(side, side->account->messages);
+	}
+	if (r < 0 && r != -EAGAIN)
+		bench_side_fail(side, "ipc_channel_post", r);
+	if (!sender->going)
+		ipc_loop_stop(sender->loop);
+}
+
+/* Nobody answers a sender. */
+static void
+on_answer(struct ipc_channel *channel, struct ipc_message *message, void *user)
+{
+	struct sender *sender = user;
+
+	(void)channel;
+	(void)message;
+	bench_side_fail(sender->side, "a message to the sender", -EPROTO);
+}
+
+static void
+on_sender_closed(struct ipc_channel *channel, int reason, void *user)
+{
+	struct sender *sender = user;
+
+	bench_loop_closed(channel, reason, sender->side);
+}
+
+static void
+send_loop(struct bench_side *side)
+{
+	static const struct ipc_channel_handler handler = {
+		.message = on_answer,
+		.writable = on_writable,
+		.closed = on_sender_closed,
+	};
+	struct sender sender = {
+		.side = side,
+		.message = {.data = bench_side_payload(side, side->config->size),
+			.size = side->config->size},
+		.loop = bench_loop_new(side),
+		.going = true,
+	};
+
+	bench_loop_attach(side, sender.loop, side->channel, &handler, &sender);
+	on_writable(side->channel, &sender);
+	bench_loop_run(side, sender.loop);
+	bench_loop_flush(side, sender.loop, side->channel);
+	bench_loop_finish(side, sender.loop);
+}
+
+/* Who receives in a loop. */
+struct receiver {
+	struct bench_side *side;
+	struct ipc_loop *loop;
+	uint64_t messages, sum;
+};
+
+static void
+on_message(struct ipc_channel *channel, struct ipc_message *message, void *user)
+{
+	struct receiver *receiver = user;
+
+	(void)channel;
+	receiver->sum += bench_first_word(message->data);
+	receiver->messages++;
+}
+
+static void
+on_end(struct ipc_channel *channel, int reason, void *user)
+{
+	struct receiver *receiver = user;
+
+	(void)channel;
+	if (reason)
+		bench_side_fail(receiver->side, "a channel in a loop", reason);
+	ipc_loop_stop(receiver->loop);
+}
+
+static void
+receive_loop(struct bench_side *side)
+{
+	static const struct ipc_channel_handler handler = {
+		.message = on_message,
+		.closed = on_end,
+	};
+	struct receiver receiver = {.side = side, .loop = bench_loop_new(side)};
+
+	bench_loop_attach(side, receiver.loop, side->channel, &handler, &receiver);
+	bench_loop_run(side, receiver.loop);
+	side->account->messages = receiver.messages;
+	side->account->sum = receiver.sum;
+	bench_loop_finish(side, receiver.loop);
 }
 
 const struct bench_case bench_stream = {
@@ -132,5 +250,7 @@ const struct bench_case bench_stream = {
 			[BENCH_RAW] = {send_raw, receive_raw},
 			[BENCH_RAW_BATCH] = {send_batch, receive_batch},
 			[BENCH_CHANNEL] = {send_channel, receive_channel},
+			[BENCH_EPOLL] = {send_loop, receive_loop},
+			[BENCH_URING] = {send_loop, receive_loop},
 		},
 };

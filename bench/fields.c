@@ -19,14 +19,20 @@ FIELD(min, result->figure.min)
 FIELD(q1, result->figure.q1)
 FIELD(q3, result->figure.q3)
 FIELD(max, result->figure.max)
+FIELD(workers, result->layout.workers)
+FIELD(depth, result->layout.depth)
+/* Where the p50 is the figure, it is the median of those of the runs. */
+FIELD(p50, result->bench->shape == BENCH_LATENCY ? result->figure.median : result->p50_ns)
 FIELD(p90, result->p90_ns)
 FIELD(p99, result->p99_ns)
 FIELD(p999, result->p999_ns)
 FIELD(longest, result->max_ns)
 FIELD(count, (double)result->count)
 FIELD(bytes, result->figure.median *(double)result->size)
-FIELD(ratio_to_raw, result->ratio_to_raw)
-FIELD(ratio_to_raw_batch, result->ratio_to_raw_batch)
+FIELD(ratio_to_raw, result->ratios[BENCH_RAW])
+FIELD(ratio_to_raw_batch, result->ratios[BENCH_RAW_BATCH])
+FIELD(ratio_to_channel, result->ratios[BENCH_CHANNEL])
+FIELD(ratio_to_epoll, result->ratios[BENCH_EPOLL])
 FIELD(syscalls,
 	result->syscalls_per_message[BENCH_SENDER] + result->syscalls_per_message[BENCH_RECEIVER])
 FIELD(sender_syscalls, result->syscalls_per_message[BENCH_SENDER])
@@ -38,30 +44,51 @@ FIELD(idle, result->idle_cpu_us_per_s)
 FIELD(probe, result->probe_ns)
 FIELD(packet_size, result->packet_size ? (double)result->packet_size : NAN)
 
+#define THROUGHPUT (1U << BENCH_THROUGHPUT)
+#define LATENCY    (1U << BENCH_LATENCY)
+#define FANOUT     (1U << BENCH_FANOUT)
+#define ONE_PAIR   (LATENCY | THROUGHPUT)
+#define ALL        (ONE_PAIR | FANOUT)
+
 const struct bench_field bench_fields[] = {
-	{"p50_ns", get_figure, true, false},
-	{"p90_ns", get_p90, true, false},
-	{"p99_ns", get_p99, true, false},
-	{"p999_ns", get_p999, true, false},
-	{"max_ns", get_longest, true, false},
-	{"messages_per_s", get_figure, false, true},
-	{"bytes_per_s", get_bytes, false, true},
-	{"count", get_count, true, true},
-	{"spread_min", get_min, true, true},
-	{"spread_q1", get_q1, true, true},
-	{"spread_q3", get_q3, true, true},
-	{"spread_max", get_max, true, true},
-	{"ratio_to_raw", get_ratio_to_raw, true, true},
-	{"ratio_to_raw_batch", get_ratio_to_raw_batch, false, true},
-	{"syscalls_per_message", get_syscalls, true, true},
-	{"sender_syscalls_per_message", get_sender_syscalls, true, true},
-	{"receiver_syscalls_per_message", get_receiver_syscalls, true, true},
-	{"cpu_ns_per_message", get_cpu, true, true},
-	{"sender_cpu_ns_per_message", get_sender_cpu, true, true},
-	{"receiver_cpu_ns_per_message", get_receiver_cpu, true, true},
-	{"idle_cpu_us_per_s", get_idle, true, false},
-	{"packet_size", get_packet_size, false, true},
-	{"probe_ns", get_probe, true, true},
+	{"workers", get_workers, FANOUT},
+	{"depth", get_depth, FANOUT},
+	{"requests_per_s", get_figure, FANOUT},
+	{"cpu_ns_per_request", get_sender_cpu, FANOUT},
+	{"syscalls_per_request", get_sender_syscalls, FANOUT},
+	{"workers_cpu_ns_per_request", get_receiver_cpu, FANOUT},
+	{"workers_syscalls_per_request", get_receiver_syscalls, FANOUT},
+	{"p50_ns", get_p50, LATENCY | FANOUT},
+	{"p90_ns", get_p90, LATENCY | FANOUT},
+	{"p99_ns", get_p99, LATENCY | FANOUT},
+	{"p999_ns", get_p999, LATENCY | FANOUT},
+	{"max_ns", get_longest, LATENCY | FANOUT},
+	{"messages_per_s", get_figure, THROUGHPUT},
+	{"bytes_per_s", get_bytes, THROUGHPUT},
+	{"count", get_count, ALL},
+	{"spread_min", get_min, ALL},
+	{"spread_q1", get_q1, ALL},
+	{"spread_q3", get_q3, ALL},
+	{"spread_max", get_max, ALL},
+	{"ratio_to_raw", get_ratio_to_raw, ALL},
+	{"ratio_to_raw_batch", get_ratio_to_raw_batch, THROUGHPUT},
+	{"ratio_to_channel", get_ratio_to_channel, ONE_PAIR},
+	{"ratio_to_epoll", get_ratio_to_epoll, ALL},
+	{"syscalls_per_message", get_syscalls, ONE_PAIR},
+	{"sender_syscalls_per_message", get_sender_syscalls, ONE_PAIR},
+	{"receiver_syscalls_per_message", get_receiver_syscalls, ONE_PAIR},
+	{"cpu_ns_per_message", get_cpu, ONE_PAIR},
+	{"sender_cpu_ns_per_message", get_sender_cpu, ONE_PAIR},
+	{"receiver_cpu_ns_per_message", get_receiver_cpu, ONE_PAIR},
+	{"idle_cpu_us_per_s", get_idle, LATENCY},
+	{"packet_size", get_packet_size, THROUGHPUT},
+	{"probe_ns", get_probe, ALL},
 };
 
 const unsigned int bench_n_fields = BENCH_ARRAY_SIZE(bench_fields);
+
+bool
+bench_field_applies(const struct bench_field *field, const struct bench_result *result)
+{
+	return field->shapes & (1U << result->bench->shape);
+}

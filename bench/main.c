@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "engines.h"
 #include "measure.h"
 #include "options.h"
 #include "output.h"
@@ -24,9 +25,8 @@
 #define WARM_MS_PART 5U  /* the warm-up is a fifth of the measured time, but */
 #define WARM_MS_MIN  20U /* long enough to fault in the pages and to learn how to wait */
 
-#define BLOCKS_LIMIT (BENCH_CASES_LIMIT * BENCH_SIZES_LIMIT * BENCH_WAITS)
-
-const char *const bench_variant_names[BENCH_VARIANTS] = {"raw", "raw-batch", "channel"};
+const char *const bench_variant_names[BENCH_VARIANTS] = {
+	"raw", "raw-batch", "channel", "epoll", "uring"};
 const char *const bench_wait_names[BENCH_WAITS] = {"spin", "sleep", "learn"};
 
 const struct bench_case *const bench_cases[] = {
@@ -34,6 +34,7 @@ const struct bench_case *const bench_cases[] = {
 	&bench_stream,
 	&bench_bulk,
 	&bench_fds,
+	&bench_fanout,
 };
 const unsigned int bench_n_cases = BENCH_ARRAY_SIZE(bench_cases);
 
@@ -42,8 +43,9 @@ struct work {
 	struct bench_options options;
 	struct bench_plan plan;
 	size_t packet_max; /* of a raw packet */
-	struct bench_block blocks[BLOCKS_LIMIT];
+	struct bench_block *blocks;
 	unsigned int n_blocks;
+	struct bench_engine engines[BENCH_ENGINES];
 	struct bench_output json, csv;
 };
 
@@ -80,6 +82,8 @@ show_progress(const struct bench_config *config, unsigned int done, unsigned int
 	fprintf(stderr, "\r\033[K%3u %%  %s %s, %s bytes, %s", all_done * 100 / progress.total,
 		config->bench->name, bench_variant_names[config->variant],
 		bench_size_text(config->size, size), bench_wait_names[config->wait]);
+	if (config->bench->shape == BENCH_FANOUT)
+		fprintf(stderr, ", %u workers", config->workers);
 	if (all_done)
 		fprintf(stderr, ", %llu s left",
 			(unsigned long long)(elapsed_ns / all_done * (progress.total - all_done) /
@@ -135,19 +139,134 @@ takes_wait(const struct work *work, const struct bench_case *bench, enum bench_w
 	return false;
 }
 
-static void
+static int
+add_block(struct work *work, const struct bench_block *block)
+{
+	size_t size = (work->n_blocks + 1) * sizeof(*work->blocks);
+	struct bench_block *grown = realloc(work->blocks, size);
+
+	if (!grown)
+		return -ENOMEM;
+	work->blocks = grown;
+	work->blocks[work->n_blocks++] = *block;
+	progress.total += bench_block_runs(&work->plan, block->bench);
+	return 0;
+}
+
+static int
+add_own_layouts(struct work *work, struct bench_block *block)
+{
+	const struct bench_case *bench = block->bench;
+	int r = 0;
+
+	for (unsigned int i = 0; i < bench->n_layouts && r == 0; i++) {
+		block->layout = bench->layouts[i];
+		if (block->layout.is_quick || !work->options.quick)
+			r = add_block(work, block);
+	}
+	return r;
+}
+
+static int
+add_layouts(struct work *work, struct bench_block *block)
+{
+	const struct bench_options *options = &work->options;
+	int r = 0;
+
+	if (block->bench->shape != BENCH_FANOUT) {
+		block->layout = (struct bench_layout){.workers = 1, .depth = 1};
+		return add_block(work, block);
+	}
+	if (!options->n_workers)
+		return add_own_layouts(work, block);
+	for (unsigned int w = 0; w < options->n_workers; w++) {
+		for (unsigned int d = 0; d < options->n_depths && r == 0; d++) {
+			block->layout = (struct bench_layout){
+				.workers = options->workers[w],
+				.depth = options->depths[d],
+			};
+			r = add_block(work, block);
+		}
+	}
+	return r;
+}
+
+static int
 add_blocks(struct work *work, const struct bench_case *bench, enum bench_wait wait)
 {
 	const struct bench_options *options = &work->options;
 	const size_t *sizes = options->n_sizes ? options->sizes : bench->sizes;
 	unsigned int n = options->n_sizes ? options->n_sizes : BENCH_ARRAY_SIZE(bench->sizes);
+	int r = 0;
 
-	for (unsigned int i = 0; i < n && sizes[i]; i++) {
-		if (!takes_size(work, bench, sizes[i]))
-			continue;
-		work->blocks[work->n_blocks++] = (struct bench_block){bench, sizes[i], wait};
-		progress.total += bench_block_runs(&work->plan, bench);
+	for (unsigned int i = 0; i < n && sizes[i] && r == 0; i++) {
+		struct bench_block block = {.bench = bench, .size = sizes[i], .wait = wait};
+
+		if (takes_size(work, bench, sizes[i]))
+			r = add_layouts(work, &block);
 	}
+	return r;
+}
+
+/* Return: whether what --engine asks for can be measured. */
+static bool
+plan_engines(struct work *work)
+{
+	const struct bench_options *options = &work->options;
+	bool can = true;
+
+	bench_engines_find(work->engines);
+	for (unsigned int i = 0; i < BENCH_ENGINES; i++) {
+		const struct bench_engine *engine = &work->engines[i];
+		bool is_wanted = !options->has_engine || options->engine == engine->variant;
+
+		work->plan.left_out[engine->variant] = !is_wanted || !engine->is_there;
+		if (!options->has_engine || !is_wanted || engine->is_there)
+			continue;
+		complain("there is no engine %s: %s", bench_variant_names[engine->variant],
+			engine->reason);
+		can = false;
+	}
+	return can;
+}
+
+/* Tell of an engine that is missing, if it is missed. */
+static void
+tell_of_engine(const struct work *work, const struct bench_engine *engine)
+{
+	if (engine->is_there || work->options.has_engine)
+		return;
+	for (unsigned int i = 0; i < work->options.n_cases; i++) {
+		if (!work->options.cases[i]->sides[engine->variant][BENCH_SENDER])
+			continue;
+		complain("leaves out %s: %s", bench_variant_names[engine->variant], engine->reason);
+		return;
+	}
+}
+
+static int
+plan_blocks(struct work *work)
+{
+	const struct bench_options *options = &work->options;
+
+	for (unsigned int i = 0; i < options->n_cases; i++) {
+		const struct bench_case *bench = options->cases[i];
+
+		for (unsigned int n = 0; n < (options->has_wait ? 1 : bench->n_waits); n++) {
+			enum bench_wait wait = options->has_wait ? options->wait : bench->waits[n];
+			int r;
+
+			if (!takes_wait(work, bench, wait))
+				continue;
+			r = add_blocks(work, bench, wait);
+			if (r < 0) {
+				complain("%s", strerror(-r));
+				return EXIT_FAILURE;
+			}
+		}
+	}
+	/* What was left out, and why, was told. */
+	return work->n_blocks ? EXIT_SUCCESS : BENCH_EXIT_USAGE;
 }
 
 static int
@@ -177,18 +296,7 @@ plan_work(struct work *work)
 		.progress = show_progress,
 	};
 
-	for (unsigned int i = 0; i < options->n_cases; i++) {
-		const struct bench_case *bench = options->cases[i];
-
-		for (unsigned int n = 0; n < (options->has_wait ? 1 : bench->n_waits); n++) {
-			enum bench_wait wait = options->has_wait ? options->wait : bench->waits[n];
-
-			if (takes_wait(work, bench, wait))
-				add_blocks(work, bench, wait);
-		}
-	}
-	/* What was left out, and why, was told. */
-	return work->n_blocks ? EXIT_SUCCESS : BENCH_EXIT_USAGE;
+	return plan_engines(work) ? plan_blocks(work) : EXIT_FAILURE;
 }
 
 static int
@@ -280,9 +388,11 @@ work_through(struct work *work)
 {
 	struct bench_results results = {0};
 	struct bench_host host;
-	struct bench_report report = {&host, &work->options, &results};
+	struct bench_report report = {&host, &work->options, &results, work->engines};
 	int r, status;
 
+	for (unsigned int i = 0; i < BENCH_ENGINES; i++)
+		tell_of_engine(work, &work->engines[i]);
 	bench_host_begin(&host, work->options.cpus[BENCH_SENDER]);
 	r = measure(work, &results);
 	bench_host_end(&host);
@@ -295,6 +405,7 @@ work_through(struct work *work)
 		status = r > 0 ? die_of(r) : EXIT_FAILURE;
 	}
 	free(results.results);
+	free(work->blocks);
 	return status;
 }
 
@@ -308,11 +419,6 @@ main(int argc, char *argv[])
 	if (work.options.list) {
 		list_cases();
 		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
-	}
-	if (work.options.engine) {
-		complain("this build of libipc has no loop engines: --engine %s cannot be measured",
-			work.options.engine);
-		return EXIT_FAILURE;
 	}
 
 	progress.is_shown = isatty(STDERR_FILENO);

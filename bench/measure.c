@@ -73,9 +73,9 @@ spread_of(double *values, unsigned int n)
 }
 
 static bool
-has_variant(const struct bench_case *bench, int variant)
+has_variant(const struct bench_plan *plan, const struct bench_case *bench, int variant)
 {
-	return bench->sides[variant][BENCH_SENDER] != NULL;
+	return bench->sides[variant][BENCH_SENDER] != NULL && !plan->left_out[variant];
 }
 
 unsigned int
@@ -84,7 +84,7 @@ bench_block_runs(const struct bench_plan *plan, const struct bench_case *bench)
 	unsigned int variants = 0;
 
 	for (int i = 0; i < BENCH_VARIANTS; i++)
-		variants += has_variant(bench, i);
+		variants += has_variant(plan, bench, i);
 	return variants * plan->repeat;
 }
 
@@ -98,6 +98,7 @@ verify(const struct measurement *m, const struct bench_run *run)
 	uint64_t words =
 		m->block->bench->is_bulk ? (size + BENCH_PAGE_SIZE - 1) / BENCH_PAGE_SIZE : 1;
 	uint64_t sum = sender->messages * words * BENCH_WORD;
+	bool is_answered = m->block->bench->shape != BENCH_THROUGHPUT;
 
 	if (sender->messages != receiver->messages) {
 		snprintf(m->error, BENCH_ERROR_SIZE, "%llu messages were sent and %llu received",
@@ -105,7 +106,7 @@ verify(const struct measurement *m, const struct bench_run *run)
 			(unsigned long long)receiver->messages);
 		return -EIO;
 	}
-	if (receiver->sum != sum || (m->block->bench->is_latency && sender->sum != sum)) {
+	if (receiver->sum != sum || (is_answered && sender->sum != sum)) {
 		snprintf(m->error, BENCH_ERROR_SIZE, "what was received is not what was sent");
 		return -EIO;
 	}
@@ -116,8 +117,8 @@ verify(const struct measurement *m, const struct bench_run *run)
 static bool
 measures_idle(const struct measurement *m, int variant)
 {
-	return m->n_repetitions == 0 && variant == BENCH_CHANNEL && m->block->bench->is_latency &&
-	       m->block->wait == BENCH_LEARN;
+	return m->n_repetitions == 0 && variant == BENCH_CHANNEL &&
+	       m->block->bench->shape == BENCH_LATENCY && m->block->wait == BENCH_LEARN;
 }
 
 static struct sample
@@ -142,7 +143,7 @@ sample_of(const struct measurement *m, int variant)
 		sample.cpu_ns[role] =
 			(double)(window->end_cpu_ns[role] - window->start_cpu_ns[role]) / count;
 	}
-	if (!m->block->bench->is_latency)
+	if (m->block->bench->shape != BENCH_LATENCY)
 		sample.figure = count * 1e9 / (double)(window->end_ns - window->start_ns);
 	else if (bench_histogram_percentile(&run->histogram, 500, &p50))
 		sample.figure = (double)p50;
@@ -161,7 +162,7 @@ run_variant(struct measurement *m, int variant)
 	if (plan->progress)
 		plan->progress(&m->config, m->runs_done, bench_block_runs(plan, m->block->bench));
 
-	r = bench_run_pair(run, &m->config);
+	r = bench_run_once(run, &m->config);
 	m->runs_done++;
 	if (r < 0)
 		snprintf(m->error, BENCH_ERROR_SIZE, "%s: %.200s", bench_variant_names[variant],
@@ -279,18 +280,6 @@ pick_figure(const struct repetition *repetition, int variant)
 }
 
 static double
-pick_ratio(const struct repetition *repetition, int variant)
-{
-	return repetition->samples[variant].figure / repetition->samples[BENCH_RAW].figure;
-}
-
-static double
-pick_batch_ratio(const struct repetition *repetition, int variant)
-{
-	return repetition->samples[variant].figure / repetition->samples[BENCH_RAW_BATCH].figure;
-}
-
-static double
 pick_sender_syscalls(const struct repetition *repetition, int variant)
 {
 	return repetition->samples[variant].syscalls[BENCH_SENDER];
@@ -339,7 +328,7 @@ waited_as(const struct measurement *m, int variant)
 {
 	enum bench_wait wait = m->block->wait;
 
-	if (variant == BENCH_CHANNEL || wait != BENCH_LEARN)
+	if (bench_is_libipc((enum bench_variant)variant) || wait != BENCH_LEARN)
 		return wait;
 	if (m->config.cpus[0] == m->config.cpus[1])
 		return BENCH_SLEEP;
@@ -354,25 +343,46 @@ packet_size(const struct measurement *m, int variant)
 	return variant == BENCH_RAW ? m->config.fragment_size : 0;
 }
 
+/* Each run beside its own run of the other variant, if that comes before it. */
+static double
+ratio_to(const struct measurement *m, enum bench_distance distance, int variant, int other)
+{
+	double *values = calloc(m->n_repetitions, sizeof(*values)), ratio;
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; values && other < variant && i < m->n_repetitions; i++) {
+		const struct sample *samples = m->repetitions[i].samples;
+
+		if (m->repetitions[i].distance != distance || !m->runs[other])
+			continue;
+		ratio = samples[variant].figure / samples[other].figure;
+		if (!isnan(ratio))
+			values[n++] = ratio;
+	}
+	ratio = spread_of(values, n).median;
+	free(values);
+	return ratio;
+}
+
 static struct bench_result
 result_of(const struct measurement *m, int variant, enum bench_distance distance)
 {
 	const struct bench_histogram *histogram = &m->histograms[variant][distance];
-	bool is_latency = m->block->bench->is_latency, is_raw = variant == BENCH_RAW;
+	bool is_timed = m->block->bench->shape != BENCH_THROUGHPUT;
 	struct bench_result result = {
 		.bench = m->block->bench,
 		.variant = (enum bench_variant)variant,
 		.size = m->block->size,
+		.layout = m->block->layout,
 		.wait = m->block->wait,
 		.waited_as = waited_as(m, variant),
 		.distance = distance,
 		.figure = over_group(m, distance, variant, pick_figure),
-		.ratio_to_raw = is_raw ? NAN : over_group(m, distance, variant, pick_ratio).median,
-		.ratio_to_raw_batch = NAN,
-		.p90_ns = is_latency ? percentile(histogram, 900) : NAN,
-		.p99_ns = is_latency ? percentile(histogram, 990) : NAN,
-		.p999_ns = is_latency ? percentile(histogram, 999) : NAN,
-		.max_ns = is_latency && histogram->count ? (double)histogram->max : NAN,
+		.p50_ns = is_timed ? percentile(histogram, 500) : NAN,
+		.p90_ns = is_timed ? percentile(histogram, 900) : NAN,
+		.p99_ns = is_timed ? percentile(histogram, 990) : NAN,
+		.p999_ns = is_timed ? percentile(histogram, 999) : NAN,
+		.max_ns = is_timed && histogram->count ? (double)histogram->max : NAN,
 		.syscalls_per_message =
 			{
 				over_group(m, distance, variant, pick_sender_syscalls).median,
@@ -388,9 +398,8 @@ result_of(const struct measurement *m, int variant, enum bench_distance distance
 		.packet_size = packet_size(m, variant),
 	};
 
-	if (variant == BENCH_CHANNEL && m->runs[BENCH_RAW_BATCH])
-		result.ratio_to_raw_batch =
-			over_group(m, distance, variant, pick_batch_ratio).median;
+	for (int other = 0; other < BENCH_VARIANTS; other++)
+		result.ratios[other] = ratio_to(m, distance, variant, other);
 	for (unsigned int i = 0; i < m->n_repetitions; i++) {
 		if (m->repetitions[i].distance != distance)
 			continue;
@@ -431,7 +440,7 @@ allocate(struct measurement *m)
 	if (!m->repetitions || !m->histograms)
 		return -ENOMEM;
 	for (int i = 0; i < BENCH_VARIANTS; i++) {
-		if (!has_variant(m->block->bench, i))
+		if (!has_variant(m->plan, m->block->bench, i))
 			continue;
 		m->runs[i] = bench_run_new();
 		if (!m->runs[i])
@@ -455,6 +464,8 @@ bench_measure_block(struct bench_results *results, const struct bench_plan *plan
 	m.config.bench = block->bench;
 	m.config.size = block->size;
 	m.config.wait = block->wait;
+	m.config.workers = block->layout.workers;
+	m.config.depth = block->layout.depth;
 	ret_error[0] = '\0';
 
 	r = allocate(&m);

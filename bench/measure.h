@@ -18,6 +18,7 @@ struct bench_block {
 	const struct bench_case *bench;
 	size_t size;
 	enum bench_wait wait;
+	struct bench_layout layout;
 };
 
 /* A figure that there are too few samples for, or that does not apply, is NAN. */
@@ -29,14 +30,15 @@ struct bench_result {
 	const struct bench_case *bench;
 	enum bench_variant variant;
 	size_t size;
+	struct bench_layout layout;
 	enum bench_wait wait;      /* of the block */
 	enum bench_wait waited_as; /* of this variant */
 	enum bench_distance distance;
 	unsigned int repetitions;
-	struct bench_spread figure; /* over repetitions: p50 in ns, or messages a second */
-	double ratio_to_raw, ratio_to_raw_batch; /* medians of those of each repetition */
-	double p90_ns, p99_ns, p999_ns, max_ns;  /* of all samples together */
-	uint64_t count;                          /* round trips or messages measured */
+	struct bench_spread figure;    /* over repetitions: p50 in ns, or messages a second */
+	double ratios[BENCH_VARIANTS]; /* to other variants: medians of those of each repetition */
+	double p50_ns, p90_ns, p99_ns, p999_ns, max_ns; /* of all samples together */
+	uint64_t count;                                 /* round trips or messages measured */
 	double syscalls_per_message[BENCH_ROLES];
 	double cpu_ns_per_message[BENCH_ROLES];
 	double idle_cpu_us_per_s;
@@ -55,7 +57,8 @@ struct bench_results {
 
 /* What all blocks have in common. */
 struct bench_plan {
-	struct bench_config common; /* record size, socket buffer, times, CPUs */
+	struct bench_config common;    /* record size, socket buffer, times, CPUs */
+	bool left_out[BENCH_VARIANTS]; /* variants that are not run */
 	unsigned int repeat;
 	/* Told before each run, for a progress line; done and total count runs. */
 	void (*progress)(const struct bench_config *config, unsigned int done, unsigned int total);

@@ -15,7 +15,7 @@
 #define REPEAT        11U
 #define REPEAT_QUICK  5U
 #define TIME_MS       500U
-#define TIME_MS_QUICK 250U
+#define TIME_MS_QUICK 200U
 #define TIME_MS_MAX   60000U
 
 #define SIZE_LIMIT (1U << 30)
@@ -25,6 +25,8 @@ enum {
 	OPTION_JSON,
 	OPTION_CSV,
 	OPTION_SIZE,
+	OPTION_WORKERS,
+	OPTION_DEPTH,
 	OPTION_REPEAT,
 	OPTION_CPUS,
 	OPTION_WAIT,
@@ -37,7 +39,7 @@ enum {
 };
 
 static const struct argp_option options_known[] = {
-	{.name = "quick", .key = OPTION_QUICK, .doc = "Everything in less than a minute"},
+	{.name = "quick", .key = OPTION_QUICK, .doc = "Everything in about a minute"},
 	{.name = "json",
 		.key = OPTION_JSON,
 		.arg = "FILE",
@@ -48,15 +50,24 @@ static const struct argp_option options_known[] = {
 		.arg = "LIST",
 		.doc = "Payload bytes, such as 64,1K,1M; a case leaves out those that it cannot "
 		       "take"},
+	{.name = "workers",
+		.key = OPTION_WORKERS,
+		.arg = "LIST",
+		.doc = "Worker processes of fanout (default 1,4,16,64)"},
+	{.name = "depth",
+		.key = OPTION_DEPTH,
+		.arg = "LIST",
+		.doc = "Requests outstanding at each worker of fanout (default 1,16)"},
 	{.name = "repeat",
 		.key = OPTION_REPEAT,
 		.arg = "N",
-		.doc = "Fresh pairs of processes for each figure (default 11; 5 with --quick)"},
+		.doc = "Runs in fresh processes for each figure (default 11; 5 with --quick)"},
 	{.name = "cpus",
 		.key = OPTION_CPUS,
 		.arg = "P,C",
-		.doc = "CPUs of the parent, which sends, and of the child (default: the first two "
-		       "that this process may use)"},
+		.doc = "CPUs of the parent, which sends, and of the child or children (default: "
+		       "the "
+		       "first two that this process may use)"},
 	{.name = "wait",
 		.key = OPTION_WAIT,
 		.arg = "spin|sleep|learn",
@@ -64,7 +75,7 @@ static const struct argp_option options_known[] = {
 	{.name = "engine",
 		.key = OPTION_ENGINE,
 		.arg = "uring|epoll",
-		.doc = "The engine of loops, which this version does not have yet"},
+		.doc = "Leave out loops on the other engine (default: both)"},
 	{.name = "list", .key = OPTION_LIST, .doc = "List the cases and leave"},
 	{.name = "record",
 		.key = OPTION_RECORD,
@@ -77,7 +88,7 @@ static const struct argp_option options_known[] = {
 	{.name = "time",
 		.key = OPTION_TIME,
 		.arg = "MS",
-		.doc = "Measured milliseconds of each run (default 500; 250 with --quick)"},
+		.doc = "Measured milliseconds of each run (default 500; 200 with --quick)"},
 	{.name = "help", .key = OPTION_HELP, .doc = "Print this and leave", .group = -1},
 	{0},
 };
@@ -90,26 +101,34 @@ static const char before[] =
 	"  stream     small messages one way, as many as go through\n"
 	"  bulk       large messages one way, every page of them read\n"
 	"  fds        messages with one file descriptor each\n"
+	"  fanout     requests to K workers, D outstanding at each; system calls,\n"
+	"             CPU time and latency are those of the parent\n"
 	"\n"
 	"VARIANTS that each case runs in turn\n"
 	"  raw        system calls by hand: one packet a message (bulk: packets of\n"
-	"             the size that libipc cuts, straight into place)\n"
+	"             the size that libipc cuts, straight into place; fanout: the\n"
+	"             parent polls with epoll)\n"
 	"  raw-batch  packets filled by hand, with memcpy, to the channel's record\n"
 	"             size: what batching could give if it cost nothing\n"
-	"  channel    libipc\n"
+	"  channel    libipc, by direct calls\n"
+	"  epoll      libipc, in a loop with the epoll engine (stream: both sides;\n"
+	"             else the parent, and direct channels answer it)\n"
+	"  uring      the same with the io_uring engine\n"
 	"\n"
-	"Every run is two fresh processes, each on its CPU; between two short probes that tell "
+	"Every run is fresh processes, each on its CPU, all workers of fanout on the child's; "
+	"between two short probes that tell "
 	"whether the CPUs are near (share a cache) or far. Runs are compared within one of the "
 	"two only; a run during which it changed is dropped and repeated. Figures are medians over "
 	"the runs, with their spread; a percentile that too few samples support is left blank.\n"
 	"\n"
 	"WAITS: spin asks the kernel again and again (fast, takes a CPU); sleep blocks; learn is "
 	"libipc's default: it spins while that pays. Raw variants cannot learn: beside learn they "
-	"spin in roundtrip and block in the other cases.\n"
+	"spin in roundtrip and block in the other cases. Workers of fanout always sleep.\n"
 	"\n"
 	"EXAMPLES\n"
 	"  ipc-bench --quick\n"
 	"  ipc-bench --wait spin --size 64,1K,8K roundtrip\n"
+	"  ipc-bench --workers 16 --depth 1,4,16 --engine uring fanout\n"
 	"  ipc-bench --record 64K --sndbuf 1M --json stream.json stream\n";
 
 __attribute__((noreturn, format(printf, 1, 2))) static void
@@ -218,6 +237,29 @@ one_number(const char *name, const char *text, unsigned int min, unsigned int ma
 }
 
 static void
+parse_list(const char *name, const char *text, unsigned int max,
+	unsigned int ret_list[BENCH_LIST_LIMIT], unsigned int *ret_n)
+{
+	const char *at = text;
+	unsigned int n = 0;
+	char *end;
+
+	for (;; at = end + 1) {
+		unsigned long value;
+
+		if (n == BENCH_LIST_LIMIT)
+			refuse("%s takes at most %u numbers", name, BENCH_LIST_LIMIT);
+		if (!parse_number(at, max, &value, &end) || !value || (*end && *end != ','))
+			refuse("%s wants numbers from 1 to %u such as 1,4,16, not '%s'", name, max,
+				text);
+		ret_list[n++] = (unsigned int)value;
+		if (!*end)
+			break;
+	}
+	*ret_n = n;
+}
+
+static void
 parse_cpus(struct bench_options *options, const char *text)
 {
 	unsigned long parent, child;
@@ -285,9 +327,12 @@ add_case(struct bench_options *options, const char *name)
 static void
 parse_engine(struct bench_options *options, const char *text)
 {
-	if (strcmp(text, "uring") != 0 && strcmp(text, "epoll") != 0)
+	bool is_uring = strcmp(text, "uring") == 0;
+
+	if (!is_uring && strcmp(text, "epoll") != 0)
 		refuse("--engine is uring or epoll, not '%s'", text);
-	options->engine = text;
+	options->has_engine = true;
+	options->engine = is_uring ? BENCH_URING : BENCH_EPOLL;
 }
 
 static error_t parse_option(int key, char *arg, struct argp_state *state);
@@ -329,6 +374,13 @@ parse_option(int key, char *arg, struct argp_state *state)
 	case OPTION_SIZE:
 		parse_sizes(options, arg);
 		return 0;
+	case OPTION_WORKERS:
+		parse_list("--workers", arg, BENCH_WORKERS_LIMIT, options->workers,
+			&options->n_workers);
+		return 0;
+	case OPTION_DEPTH:
+		parse_list("--depth", arg, BENCH_DEPTH_LIMIT, options->depths, &options->n_depths);
+		return 0;
 	case OPTION_REPEAT:
 		options->repeat = one_number("--repeat", arg, 1, BENCH_REPEAT_LIMIT);
 		return 0;
@@ -361,6 +413,21 @@ parse_option(int key, char *arg, struct argp_state *state)
 	}
 }
 
+/* One of --workers and --depth says nothing of the other. */
+static void
+fill_in_layouts(struct bench_options *options)
+{
+	static const unsigned int workers[] = {1, 4, 16, 64}, depths[] = {1, 16};
+
+	if (options->n_workers && !options->n_depths) {
+		memcpy(options->depths, depths, sizeof(depths));
+		options->n_depths = BENCH_ARRAY_SIZE(depths);
+	} else if (options->n_depths && !options->n_workers) {
+		memcpy(options->workers, workers, sizeof(workers));
+		options->n_workers = BENCH_ARRAY_SIZE(workers);
+	}
+}
+
 static void
 fill_in(struct bench_options *options)
 {
@@ -370,6 +437,7 @@ fill_in(struct bench_options *options)
 		options->time_ms = options->quick ? TIME_MS_QUICK : TIME_MS;
 	if (!options->record_max)
 		options->record_max = IPC_CHANNEL_RECORD_MAX_DEFAULT;
+	fill_in_layouts(options);
 	for (unsigned int i = 0; !options->n_cases && i < bench_n_cases; i++)
 		options->cases[i] = bench_cases[i];
 	if (!options->n_cases)

@@ -12,12 +12,17 @@
 #define BENCH_EXIT_USAGE 2
 
 #define BENCH_CASES_LIMIT 16U
+#define BENCH_LIST_LIMIT  16U /* of --workers and --depth */
 
 struct bench_options {
 	bool quick, list;
-	const char *json, *csv, *engine;
+	const char *json, *csv;
+	bool has_engine;
+	enum bench_variant engine; /* BENCH_EPOLL or BENCH_URING alone */
 	size_t sizes[BENCH_SIZES_LIMIT];
 	unsigned int n_sizes; /* 0: each case's own */
+	unsigned int workers[BENCH_LIST_LIMIT], depths[BENCH_LIST_LIMIT];
+	unsigned int n_workers, n_depths; /* both or neither; 0: the case's own */
 	unsigned int repeat;
 	unsigned int cpus[BENCH_ROLES];
 	bool has_wait;

@@ -54,6 +54,47 @@ bench_raw_recv(struct bench_side *side, void *buffer, size_t size)
 	return (size_t)n;
 }
 
+void
+bench_raw_echo(struct bench_side *side)
+{
+	size_t size = side->config->size;
+	void *buffer = bench_side_payload(side, size);
+
+	while (bench_raw_recv(side, buffer, size) > 0) {
+		side->account->sum += bench_first_word(buffer);
+		side->account->messages++;
+		bench_raw_send(side, buffer, size);
+	}
+}
+
+bool
+bench_raw_try_send(struct bench_side *side, int fd, const void *data, size_t size)
+{
+	ssize_t n;
+
+	do {
+		side->account->syscalls++;
+		n = send(fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	if (n < 0 && errno != EAGAIN)
+		bench_side_fail(side, "send", -errno);
+	return n >= 0;
+}
+
+size_t
+bench_raw_try_recv(struct bench_side *side, int fd, void *buffer, size_t size)
+{
+	ssize_t n;
+
+	do {
+		side->account->syscalls++;
+		n = recv(fd, buffer, size, MSG_DONTWAIT);
+	} while (n < 0 && errno == EINTR);
+	if (n == 0 || (n < 0 && errno != EAGAIN))
+		bench_side_fail(side, "recv", n == 0 ? -EPIPE : -errno);
+	return n < 0 ? 0 : (size_t)n;
+}
+
 union control {
 	struct cmsghdr header;
 	char bytes[CMSG_SPACE(sizeof(int))];
@@ -113,8 +154,9 @@ bench_raw_recv_fd(struct bench_side *side, void *buffer, size_t size, int *ret_f
 void
 bench_raw_finish(struct bench_side *side)
 {
-	if (shutdown(side->fd, SHUT_WR) < 0)
-		bench_side_fail(side, "shutdown", -errno);
+	for (unsigned int i = 0; i < side->n_ends; i++)
+		if (shutdown(side->fds[i], SHUT_WR) < 0)
+			bench_side_fail(side, "shutdown", -errno);
 }
 
 /* What the kernel keeps of SO_SNDBUF for itself (unix_dgram_sendmsg). */

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 
+#include "engines.h"
 #include "host.h"
 #include "measure.h"
 #include "options.h"
@@ -17,17 +18,21 @@ struct bench_report {
 	const struct bench_host *host;
 	const struct bench_options *options;
 	const struct bench_results *results;
+	const struct bench_engine *engines; /* BENCH_ENGINES */
 };
 
 /* A number of a result under its name in JSON and CSV; NAN is a blank. */
 struct bench_field {
 	const char *name;
 	double (*get)(const struct bench_result *result);
-	bool of_latency, of_throughput; /* which cases have it */
+	unsigned int shapes; /* which cases have it: a bit for each enum bench_shape */
 };
 
 extern const struct bench_field bench_fields[];
 extern const unsigned int bench_n_fields;
+
+/* Has a result's case this number? */
+bool bench_field_applies(const struct bench_field *field, const struct bench_result *result);
 
 void bench_report_table(const struct bench_report *report, FILE *file);
 

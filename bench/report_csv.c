@@ -18,7 +18,6 @@ bench_report_csv(const struct bench_report *report, FILE *file)
 
 	for (unsigned int row = 0; row < results->n; row++) {
 		const struct bench_result *result = &results->results[row];
-		bool is_latency = result->bench->is_latency;
 
 		fprintf(file, "%s,%s,%zu,%s,%s,%s,%s,%u", result->bench->name,
 			bench_variant_names[result->variant], result->size,
@@ -29,8 +28,7 @@ bench_report_csv(const struct bench_report *report, FILE *file)
 			const struct bench_field *field = &bench_fields[i];
 			double value = field->get(result);
 
-			if (isnan(value) ||
-				!(is_latency ? field->of_latency : field->of_throughput))
+			if (isnan(value) || !bench_field_applies(field, result))
 				fputc(',', file);
 			else
 				fprintf(file, ",%.9g", value);

@@ -26,18 +26,34 @@ text_or_null(const char *text)
 	return text[0] ? json_string(text) : json_null();
 }
 
+/* The engines that loops have here: true, or why there is none in words. */
+static json_t *
+engines_object(const struct bench_report *report)
+{
+	json_t *object = json_object();
+
+	for (unsigned int i = 0; object && i < BENCH_ENGINES; i++) {
+		const struct bench_engine *engine = &report->engines[i];
+
+		json_object_set_new(object, bench_variant_names[engine->variant],
+			engine->is_there ? json_true() : json_string(engine->reason));
+	}
+	return object;
+}
+
 static json_t *
 host_object(const struct bench_report *report)
 {
 	const struct bench_host *host = report->host;
 
-	return json_pack("{so, so, so, sb, si, so, so, so, so, so, so}", "cpu",
+	return json_pack("{so, so, so, sb, si, so, so, so, so, so, so, so}", "cpu",
 		text_or_null(host->cpu), "kernel", text_or_null(host->kernel), "machine",
 		text_or_null(host->machine), "virtual", (int)host->is_virtual, "online_cpus",
 		(int)host->n_cpus, "governor", text_or_null(host->governor), "load_1min",
 		number(host->load_1min), "steal_percent", number(host->steal_percent),
 		"others_cpu_percent", number(host->others_percent), "wmem_default",
-		number((double)host->wmem_default), "wmem_max", number((double)host->wmem_max));
+		number((double)host->wmem_default), "wmem_max", number((double)host->wmem_max),
+		"engines", engines_object(report));
 }
 
 static json_t *
@@ -55,7 +71,6 @@ options_object(const struct bench_report *report)
 static json_t *
 result_object(const struct bench_result *result)
 {
-	bool is_latency = result->bench->is_latency;
 	json_t *object = json_pack("{ss, ss, so, ss, ss, ss, ss, si}", "case", result->bench->name,
 		"variant", bench_variant_names[result->variant], "size",
 		number((double)result->size), "wait", bench_wait_names[result->wait], "waited_as",
@@ -66,7 +81,7 @@ result_object(const struct bench_result *result)
 	for (unsigned int i = 0; object && i < bench_n_fields; i++) {
 		const struct bench_field *field = &bench_fields[i];
 
-		if (is_latency ? field->of_latency : field->of_throughput)
+		if (bench_field_applies(field, result))
 			json_object_set_new(object, field->name, number(field->get(result)));
 	}
 	return object;

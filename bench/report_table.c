@@ -87,7 +87,7 @@ print_latency(const struct bench_result *result, FILE *file)
 
 	fill_cells(&cells, result, 1e-3, 1e-3);
 	print_first_cells(result, &cells, file);
-	fprintf(file, "%6s %6s %7s  %-11s %s\n", three_digits(ratio, result->ratio_to_raw),
+	fprintf(file, "%6s %6s %7s  %-11s %s\n", three_digits(ratio, result->ratios[BENCH_RAW]),
 		three_digits(p99, result->p99_ns / 1e3), three_digits(p999, result->p999_ns / 1e3),
 		cells.calls, cells.cpu);
 }
@@ -95,22 +95,96 @@ print_latency(const struct bench_result *result, FILE *file)
 static void
 print_throughput_head(const struct bench_case *bench, FILE *file)
 {
-	fprintf(file, "%5s %-5s %-5s %-9s %7s  %-12s %6s %8s  %-15s %s\n", "bytes", "waits", "CPUs",
-		"variant", bench->is_bulk ? "GB/s" : "M/s", "min..max", "of raw", "of batch",
-		"calls", bench->is_bulk ? "CPU us" : "CPU ns");
+	fprintf(file, "%5s %-5s %-5s %-9s %7s  %-12s %6s %5s %5s  %-15s %s\n", "bytes", "waits",
+		"CPUs", "variant", bench->is_bulk ? "GB/s" : "M/s", "min..max", "of raw", "batch",
+		"chan.", "calls", bench->is_bulk ? "CPU us" : "CPU ns");
 }
 
 static void
 print_throughput(const struct bench_result *result, FILE *file)
 {
 	bool is_bulk = result->bench->is_bulk;
-	char ratio[CELL], batch_ratio[CELL];
+	char ratio[CELL], batch_ratio[CELL], channel_ratio[CELL];
 	struct cells cells;
 
 	fill_cells(&cells, result, is_bulk ? (double)result->size / 1e9 : 1e-6, is_bulk ? 1e-3 : 1);
 	print_first_cells(result, &cells, file);
-	fprintf(file, "%6s %8s  %-15s %s\n", three_digits(ratio, result->ratio_to_raw),
-		three_digits(batch_ratio, result->ratio_to_raw_batch), cells.calls, cells.cpu);
+	fprintf(file, "%6s %5s %5s  %-15s %s\n", three_digits(ratio, result->ratios[BENCH_RAW]),
+		three_digits(batch_ratio, result->ratios[BENCH_RAW_BATCH]),
+		three_digits(channel_ratio, result->ratios[BENCH_CHANNEL]), cells.calls, cells.cpu);
+}
+
+/* "16x1"; "" where there is but one pair. */
+static const char *
+layout_text(char text[CELL], const struct bench_result *result)
+{
+	text[0] = '\0';
+	if (result->bench->shape == BENCH_FANOUT)
+		snprintf(text, CELL, "%ux%u", result->layout.workers, result->layout.depth);
+	return text;
+}
+
+static void
+print_fanout_head(FILE *file)
+{
+	fprintf(file, "%5s %-6s %-5s %-5s %-7s %7s  %-12s %6s %5s %6s %6s  %-6s %s\n", "bytes",
+		"K x D", "waits", "CPUs", "variant", "k/s", "min..max", "of raw", "epoll", "p50 us",
+		"p99", "calls", "CPU ns");
+}
+
+static void
+print_fanout(const struct bench_result *result, FILE *file)
+{
+	char ratio[CELL], epoll_ratio[CELL], p50[CELL], p99[CELL], calls[CELL], cpu[CELL];
+	char layout[CELL];
+	struct cells cells;
+
+	fill_cells(&cells, result, 1e-3, 1);
+	fprintf(file, "%5s %-6s %-5s %-5s %-7s %7s  %-12s %6s %5s %6s %6s  %-6s %s\n", cells.size,
+		layout_text(layout, result), bench_wait_names[result->waited_as],
+		bench_distance_names[result->distance], bench_variant_names[result->variant],
+		cells.figure, cells.spread, three_digits(ratio, result->ratios[BENCH_RAW]),
+		three_digits(epoll_ratio, result->ratios[BENCH_EPOLL]),
+		three_digits(p50, result->p50_ns / 1e3), three_digits(p99, result->p99_ns / 1e3),
+		few_syscalls(calls, result->syscalls_per_message[BENCH_SENDER]),
+		three_digits(cpu, result->cpu_ns_per_message[BENCH_SENDER]));
+}
+
+static void
+print_head(const struct bench_case *bench, FILE *file)
+{
+	switch (bench->shape) {
+	case BENCH_LATENCY:
+		print_latency_head(file);
+		break;
+	case BENCH_FANOUT:
+		print_fanout_head(file);
+		break;
+	default:
+		print_throughput_head(bench, file);
+	}
+}
+
+static void
+print_result(const struct bench_result *result, FILE *file)
+{
+	switch (result->bench->shape) {
+	case BENCH_LATENCY:
+		print_latency(result, file);
+		break;
+	case BENCH_FANOUT:
+		print_fanout(result, file);
+		break;
+	default:
+		print_throughput(result, file);
+	}
+}
+
+static bool
+is_same_block(const struct bench_result *a, const struct bench_result *b)
+{
+	return a->size == b->size && a->wait == b->wait && a->layout.workers == b->layout.workers &&
+	       a->layout.depth == b->layout.depth;
 }
 
 static void
@@ -127,8 +201,8 @@ print_host(const struct bench_report *report, FILE *file)
 		fprintf(file, "Parent and child share CPU %u: they take turns, nothing spins.\n",
 			options->cpus[BENCH_SENDER]);
 	else
-		fprintf(file, "Parent on CPU %u, child on CPU %u.\n", options->cpus[BENCH_SENDER],
-			options->cpus[BENCH_RECEIVER]);
+		fprintf(file, "Parent on CPU %u, children on CPU %u.\n",
+			options->cpus[BENCH_SENDER], options->cpus[BENCH_RECEIVER]);
 	fprintf(file, "Each figure: the median of up to %u runs of %u ms in fresh processes.\n",
 		options->repeat, options->time_ms);
 }
@@ -148,22 +222,16 @@ print_case(const struct bench_report *report, const struct bench_case *bench, FI
 	const struct bench_result *before = NULL;
 
 	fprintf(file, "\n%s: %s\n", bench->name, bench->teaches);
-	if (bench->is_latency)
-		print_latency_head(file);
-	else
-		print_throughput_head(bench, file);
+	print_head(bench, file);
 
 	for (unsigned int i = 0; i < results->n; i++) {
 		const struct bench_result *result = &results->results[i];
 
 		if (result->bench != bench)
 			continue;
-		if (before && (before->size != result->size || before->wait != result->wait))
+		if (before && !is_same_block(before, result))
 			fputc('\n', file);
-		if (bench->is_latency)
-			print_latency(result, file);
-		else
-			print_throughput(result, file);
+		print_result(result, file);
 		before = result;
 	}
 	for (unsigned int i = 0; i < results->n; i++)
@@ -179,9 +247,10 @@ bench_report_table(const struct bench_report *report, FILE *file)
 		print_case(report, report->options->cases[i], file);
 	fputs("\nof raw: times raw's figure, each run beside its own raw run (roundtrip: less is "
 	      "better; else more).\n"
+	      "batch, chan., epoll: times that of raw-batch, channel, epoll, likewise.\n"
 	      "calls: system calls that moved data, for each round trip or message, "
-	      "sender + receiver.\n"
-	      "CPU: time for each round trip or message, sender + receiver. "
+	      "sender + receiver; fanout: of the parent.\n"
+	      "CPU: time for each round trip or message, likewise. "
 	      "-: does not apply, or too few samples.\n",
 		file);
 }
@@ -191,15 +260,17 @@ warn_of_spread(const struct bench_result *result, FILE *file)
 {
 	const struct bench_spread *figure = &result->figure;
 	double spread = (figure->q3 - figure->q1) / figure->median;
-	char size[BENCH_SIZE_TEXT];
+	char size[BENCH_SIZE_TEXT], layout[CELL];
 
 	if (result->variant != BENCH_RAW || !(spread > RAW_SPREAD_MAX))
 		return;
+	layout_text(layout, result);
 	fprintf(file,
-		"warning: %s raw, %s bytes, %s: the middle half of its runs spreads over %.0f "
+		"warning: %s raw, %s%s%s bytes, %s: the middle half of its runs spreads over %.0f "
 		"%%.\n",
-		result->bench->name, bench_size_text(result->size, size),
-		bench_wait_names[result->waited_as], spread * 100);
+		result->bench->name, layout, layout[0] ? ", " : "",
+		bench_size_text(result->size, size), bench_wait_names[result->waited_as],
+		spread * 100);
 }
 
 void

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -83,10 +84,10 @@ bench_run_free(struct bench_run *run)
 	return NULL;
 }
 
-/* Both ends of the connection under test. */
+/* Both ends of each connection under test. */
 struct ends {
-	int fds[BENCH_ROLES];
-	struct ipc_channel *channels[BENCH_ROLES];
+	struct bench_ends of[BENCH_ROLES];
+	unsigned int n;
 };
 
 static int
@@ -97,23 +98,35 @@ fail(struct bench_run *run, const char *what, int error)
 }
 
 static void
-close_end(struct ends *ends, enum bench_role role)
+close_end(struct bench_ends *ends, unsigned int i)
 {
-	ends->channels[role] = ipc_channel_close(ends->channels[role]);
-	if (ends->fds[role] >= 0)
-		close(ends->fds[role]);
-	ends->fds[role] = -1;
+	ends->channels[i] = ipc_channel_close(ends->channels[i]);
+	if (ends->fds[i] >= 0)
+		close(ends->fds[i]);
+	ends->fds[i] = -1;
+}
+
+/* All but those of one process; of none with BENCH_PROCESSES_LIMIT. */
+static void
+close_ends(struct ends *ends, unsigned int process)
+{
+	for (unsigned int i = 0; i < ends->n; i++) {
+		if (process != BENCH_SENDER)
+			close_end(&ends->of[BENCH_SENDER], i);
+		if (process != BENCH_RECEIVER + i)
+			close_end(&ends->of[BENCH_RECEIVER], i);
+	}
 }
 
 static int
-open_raw(struct bench_run *run, const struct bench_config *config, struct ends *ends)
+open_raw(struct bench_run *run, const struct bench_config *config, int fds[BENCH_ROLES])
 {
 	int value = (int)config->send_buffer;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends->fds) < 0)
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
 		return fail(run, "socketpair", -errno);
 	for (int i = 0; value && i < BENCH_ROLES; i++)
-		if (setsockopt(ends->fds[i], SOL_SOCKET, SO_SNDBUF, &value, sizeof(value)) < 0)
+		if (setsockopt(fds[i], SOL_SOCKET, SO_SNDBUF, &value, sizeof(value)) < 0)
 			return fail(run, "SO_SNDBUF", -errno);
 	return 0;
 }
@@ -121,22 +134,31 @@ open_raw(struct bench_run *run, const struct bench_config *config, struct ends *
 static int
 open_ends(struct bench_run *run, const struct bench_config *config, struct ends *ends)
 {
-	struct ipc_channel_options options;
-	int r;
+	struct ipc_channel_options options = bench_channel_options(config);
+	int r = 0;
 
-	if (config->variant != BENCH_CHANNEL)
-		return open_raw(run, config, ends);
+	while (r == 0 && ends->n < config->workers) {
+		unsigned int i = ends->n++;
+		int fds[BENCH_ROLES] = {-1, -1};
 
-	options = bench_channel_options(config);
-	r = ipc_channel_pair(
-		&ends->channels[BENCH_SENDER], &ends->channels[BENCH_RECEIVER], &options);
-	return r < 0 ? fail(run, "ipc_channel_pair", r) : 0;
+		if (!bench_is_libipc(config->variant)) {
+			r = open_raw(run, config, fds);
+		} else {
+			r = ipc_channel_pair(&ends->of[BENCH_SENDER].channels[i],
+				&ends->of[BENCH_RECEIVER].channels[i], &options);
+			r = r < 0 ? fail(run, "ipc_channel_pair", r) : 0;
+		}
+		ends->of[BENCH_SENDER].fds[i] = fds[BENCH_SENDER];
+		ends->of[BENCH_RECEIVER].fds[i] = fds[BENCH_RECEIVER];
+	}
+	return r;
 }
 
 __attribute__((noreturn)) static void
 be_side(struct shared *shared, const struct bench_config *config, struct ends *ends,
-	enum bench_role role, pid_t program)
+	unsigned int process, pid_t program)
 {
+	enum bench_role role = process == BENCH_SENDER ? BENCH_SENDER : BENCH_RECEIVER;
 	sigset_t mask;
 
 	/* Only the program ends a run: it then has its one line to say. It held SIGINT
@@ -150,15 +172,14 @@ be_side(struct shared *shared, const struct bench_config *config, struct ends *e
 	if (getppid() != program)
 		_exit(EXIT_FAILURE);
 
-	close_end(ends, role == BENCH_SENDER ? BENCH_RECEIVER : BENCH_SENDER);
-	bench_side_main(
-		&shared->run, &shared->gate, config, role, ends->fds[role], ends->channels[role]);
+	close_ends(ends, process);
+	bench_side_main(&shared->run, &shared->gate, config, process, &ends->of[role]);
 }
 
 static void
-kill_all(pid_t pids[BENCH_ROLES])
+kill_all(pid_t pids[BENCH_PROCESSES_LIMIT])
 {
-	for (int i = 0; i < BENCH_ROLES; i++) {
+	for (unsigned int i = 0; i < BENCH_PROCESSES_LIMIT; i++) {
 		if (pids[i] <= 0)
 			continue;
 		kill(pids[i], SIGKILL);
@@ -170,26 +191,26 @@ kill_all(pid_t pids[BENCH_ROLES])
 
 static int
 start(struct shared *shared, const struct bench_config *config, struct ends *ends,
-	pid_t pids[BENCH_ROLES])
+	pid_t pids[BENCH_PROCESSES_LIMIT])
 {
 	pid_t program = getpid();
 
-	for (int role = 0; role < BENCH_ROLES; role++) {
-		pids[role] = fork();
-		if (pids[role] < 0) {
-			pids[role] = 0;
+	for (unsigned int i = 0; i <= config->workers; i++) {
+		pids[i] = fork();
+		if (pids[i] < 0) {
+			pids[i] = 0;
 			return fail(&shared->run, "fork", -errno);
 		}
-		if (pids[role] == 0)
-			be_side(shared, config, ends, (enum bench_role)role, program);
+		if (pids[i] == 0)
+			be_side(shared, config, ends, i, program);
 	}
 	return 0;
 }
 
 static int
-judge(struct bench_run *run, enum bench_role role, int status)
+judge(struct bench_run *run, unsigned int process, int status)
 {
-	const char *who = role == BENCH_SENDER ? "sender" : "receiver";
+	const char *who = process == BENCH_SENDER ? "sender" : "receiver";
 
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
@@ -206,25 +227,25 @@ judge(struct bench_run *run, enum bench_role role, int status)
 
 /* Reap what has ended. Return: how many still run, or -EIO. */
 static int
-reap(struct bench_run *run, pid_t pids[BENCH_ROLES])
+reap(struct bench_run *run, pid_t pids[BENCH_PROCESSES_LIMIT])
 {
 	int running = 0;
 
-	for (int role = 0; role < BENCH_ROLES; role++) {
+	for (unsigned int i = 0; i < BENCH_PROCESSES_LIMIT; i++) {
 		int status;
 		pid_t pid;
 
-		if (!pids[role])
+		if (!pids[i])
 			continue;
-		pid = waitpid(pids[role], &status, WNOHANG);
+		pid = waitpid(pids[i], &status, WNOHANG);
 		if (pid == 0) {
 			running++;
 			continue;
 		}
-		pids[role] = 0;
+		pids[i] = 0;
 		if (pid < 0)
 			return fail(run, "waitpid", -errno);
-		if (judge(run, (enum bench_role)role, status) < 0)
+		if (judge(run, i, status) < 0)
 			return -EIO;
 	}
 	return running;
@@ -232,7 +253,7 @@ reap(struct bench_run *run, pid_t pids[BENCH_ROLES])
 
 /* This process sleeps until something ends, so that it takes no CPU from the run. */
 static int
-await(struct bench_run *run, pid_t pids[BENCH_ROLES], uint64_t deadline_ns)
+await(struct bench_run *run, pid_t pids[BENCH_PROCESSES_LIMIT], uint64_t deadline_ns)
 {
 	sigset_t set = held_signals(true);
 
@@ -254,23 +275,37 @@ await(struct bench_run *run, pid_t pids[BENCH_ROLES], uint64_t deadline_ns)
 	}
 }
 
+static void
+add_up_receivers(struct bench_run *run, unsigned int workers)
+{
+	struct bench_account *sum = &run->accounts[BENCH_RECEIVER];
+
+	for (unsigned int i = 1; i < workers; i++) {
+		sum->messages += sum[i].messages;
+		sum->syscalls += sum[i].syscalls;
+		sum->sum += sum[i].sum;
+	}
+}
+
 int
-bench_run_pair(struct bench_run *run, const struct bench_config *config)
+bench_run_once(struct bench_run *run, const struct bench_config *config)
 {
 	struct shared *shared = (struct shared *)(void *)run;
-	struct ends ends = {.fds = {-1, -1}};
-	pid_t pids[BENCH_ROLES] = {0};
+	struct ends ends = {.n = 0};
+	pid_t pids[BENCH_PROCESSES_LIMIT] = {0};
 	int r;
 
 	memset(shared, 0, sizeof(*shared));
+	sem_init(&shared->gate.probed, 1, 0);
 	r = open_ends(run, config, &ends);
 	if (r == 0)
 		r = start(shared, config, &ends, pids);
-	close_end(&ends, BENCH_SENDER);
-	close_end(&ends, BENCH_RECEIVER);
+	close_ends(&ends, BENCH_PROCESSES_LIMIT);
 
 	if (r == 0)
 		r = await(run, pids, bench_now_ns() + config->warm_ns + config->time_ns + HANG_NS);
 	kill_all(pids);
+	if (r == 0)
+		add_up_receivers(run, config->workers);
 	return r;
 }

@@ -3,9 +3,9 @@
 #define IPC_BENCH_RUNNER_H
 
 /*
- * One run: two fresh processes on their CPUs, a gate so that both begin together, a
- * probe before and after, and nothing left behind, whatever happens. Knows processes and
- * signals; refuses to know what a case does with its connection.
+ * One run: fresh processes on their CPUs, a gate so that all begin together, a probe before and
+ * after, and nothing left behind, whatever happens. Knows processes and signals; refuses to
+ * know what a case does with its connections.
  */
 
 #include "bench.h"
@@ -14,10 +14,14 @@
 
 #define BENCH_ERROR_SIZE 256U
 
-/* What a run gave, in memory that its two processes share. */
+/* A run's processes: the sender, and then the receivers. */
+#define BENCH_PROCESSES_LIMIT (1U + BENCH_WORKERS_LIMIT)
+
+/* What a run gave, in memory that its processes share. */
 struct bench_run {
 	struct bench_window window;
-	struct bench_account accounts[BENCH_ROLES];
+	/* Of each process; of both roles once the run is over: several receivers are added up. */
+	struct bench_account accounts[BENCH_PROCESSES_LIMIT];
 	struct bench_histogram histogram;
 	uint64_t idle_cpu_us;
 	uint64_t probes_ns[2]; /* before and after */
@@ -38,6 +42,6 @@ struct bench_run *bench_run_free(struct bench_run *run);
 /*
  * Return: 0; the number of a signal that ended it; or -EIO with run->error.
  */
-int bench_run_pair(struct bench_run *run, const struct bench_config *config);
+int bench_run_once(struct bench_run *run, const struct bench_config *config);
 
 #endif

@@ -12,6 +12,7 @@
 #include "side.h"
 
 static struct bench_run *this_run;
+static clockid_t receiver_clocks[BENCH_WORKERS_LIMIT]; /* the sender knows them */
 
 uint64_t
 bench_now_ns(void)
@@ -34,7 +35,11 @@ cpu_ns(clockid_t clock)
 uint64_t
 bench_side_peer_cpu_ns(const struct bench_side *side)
 {
-	return cpu_ns(side->peer_clock);
+	uint64_t sum = 0;
+
+	for (unsigned int i = 0; i < side->n_ends; i++)
+		sum += cpu_ns(receiver_clocks[i]);
+	return sum;
 }
 
 void
@@ -110,13 +115,16 @@ bench_sum_pages(const void *data, size_t size)
 }
 
 void
-bench_side_finish_channel(struct bench_side *side)
+bench_side_finish_channels(struct bench_side *side)
 {
-	struct ipc_channel_stats stats = {.size = sizeof(stats)};
+	for (unsigned int i = 0; i < side->n_ends; i++) {
+		struct ipc_channel_stats stats = {.size = sizeof(stats)};
 
-	ipc_channel_stats(side->channel, &stats);
-	side->account->syscalls = stats.out.syscalls + stats.in.syscalls;
-	side->channel = ipc_channel_close(side->channel);
+		ipc_channel_stats(side->channels[i], &stats);
+		side->account->syscalls += stats.out.syscalls + stats.in.syscalls;
+		side->channels[i] = ipc_channel_close(side->channels[i]);
+	}
+	side->channel = NULL;
 }
 
 void
@@ -136,18 +144,11 @@ bench_side_post(struct bench_side *side, const struct ipc_message *message, unsi
 	r = ipc_channel_flush(side->channel, -1);
 	if (r < 0)
 		bench_side_fail(side, "ipc_channel_flush", r);
-	bench_side_finish_channel(side);
+	bench_side_finish_channels(side);
 }
 
-/* Who spins on the only CPU waits for one who cannot run. */
-static bool
-spins_alone(const struct bench_config *config)
-{
-	return config->wait == BENCH_SPIN && config->cpus[0] == config->cpus[1];
-}
-
-struct ipc_channel_options
-bench_channel_options(const struct bench_config *config)
+int32_t
+bench_spin_us(const struct bench_config *config)
 {
 	static const int32_t spin_us[BENCH_WAITS] = {
 		[BENCH_SPIN] = IPC_CHANNEL_SPIN_US_LIMIT,
@@ -155,31 +156,55 @@ bench_channel_options(const struct bench_config *config)
 		[BENCH_LEARN] = 0,
 	};
 
+	/* Who spins on the only CPU waits for one who cannot run. */
+	if (config->wait == BENCH_SPIN && config->cpus[0] == config->cpus[1])
+		return -1;
+	return spin_us[config->wait];
+}
+
+struct ipc_channel_options
+bench_channel_options(const struct bench_config *config)
+{
 	return (struct ipc_channel_options){
 		.size = sizeof(struct ipc_channel_options),
 		.message_max = config->size > IPC_CHANNEL_MESSAGE_MAX_DEFAULT ? config->size : 0,
 		.record_max = config->record_max,
 		.fds_max = config->bench->fds_max,
-		.spin_us = spins_alone(config) ? -1 : spin_us[config->wait],
+		/* Workers share a CPU: one who spins is in the way of the one who is waited for. */
+		.spin_us = config->bench->shape == BENCH_FANOUT ? -1 : bench_spin_us(config),
 		.send_buffer = config->send_buffer,
 	};
 }
 
+/* One of many on one CPU. */
 static bool
-raw_spins(const struct bench_config *config)
+is_worker(const struct bench_side *side)
 {
+	return side->config->bench->shape == BENCH_FANOUT && side->role == BENCH_RECEIVER;
+}
+
+static bool
+raw_spins(const struct bench_side *side)
+{
+	const struct bench_config *config = side->config;
 	enum bench_wait wait = config->wait;
 
 	if (wait == BENCH_LEARN)
 		wait = config->bench->raw_beside_learn;
-	return wait == BENCH_SPIN && config->cpus[0] != config->cpus[1];
+	return wait == BENCH_SPIN && config->cpus[0] != config->cpus[1] && !is_worker(side);
 }
 
 static void
-pass_gate(struct bench_gate *gate, unsigned int times_passed)
+arrive(struct bench_gate *gate, enum bench_moment moment)
 {
-	__atomic_add_fetch(&gate->arrived, 1, __ATOMIC_ACQ_REL);
-	while (__atomic_load_n(&gate->arrived, __ATOMIC_ACQUIRE) < BENCH_ROLES * (times_passed + 1))
+	__atomic_add_fetch(&gate->arrived[moment], 1, __ATOMIC_ACQ_REL);
+}
+
+static void
+pass_gate(struct bench_gate *gate, enum bench_moment moment, unsigned int processes)
+{
+	arrive(gate, moment);
+	while (__atomic_load_n(&gate->arrived[moment], __ATOMIC_ACQUIRE) < processes)
 		sched_yield();
 }
 
@@ -223,7 +248,7 @@ unpin_learner(struct bench_side *side)
 {
 	cpu_set_t cpus;
 
-	if (!side->channel || side->config->wait != BENCH_LEARN)
+	if (!side->channel || side->config->wait != BENCH_LEARN || is_worker(side))
 		return;
 	CPU_ZERO(&cpus);
 	for (int i = 0; i < BENCH_ROLES; i++)
@@ -240,13 +265,14 @@ check_place(const struct bench_side *side)
 }
 
 static void
-find_peer(struct bench_side *side, struct bench_gate *gate)
+find_receivers(struct bench_side *side, const struct bench_gate *gate)
 {
-	pid_t peer = gate->pids[side->role == BENCH_SENDER ? BENCH_RECEIVER : BENCH_SENDER];
-	int r = clock_getcpuclockid(peer, &side->peer_clock);
+	for (unsigned int i = 0; i < side->config->workers; i++) {
+		int r = clock_getcpuclockid(gate->pids[BENCH_RECEIVER + i], &receiver_clocks[i]);
 
-	if (r != 0)
-		bench_side_fail(side, "clock_getcpuclockid", -r);
+		if (r != 0)
+			bench_side_fail(side, "clock_getcpuclockid", -r);
+	}
 }
 
 /* As "channel:send": a profile tells processes apart by their names, of 15 bytes. */
@@ -260,38 +286,74 @@ name_process(enum bench_variant variant, enum bench_role role)
 	prctl(PR_SET_NAME, name);
 }
 
+/* The sender and the first receiver: probes before and after. */
+static void
+be_one_of_two(struct bench_side *side, struct bench_gate *gate)
+{
+	const struct bench_config *config = side->config;
+	unsigned int processes = 1 + config->workers;
+
+	pass_gate(gate, BENCH_READY, processes);
+	if (side->role == BENCH_SENDER)
+		find_receivers(side, gate);
+	probe(side, gate, 0);
+	unpin_learner(side);
+	pass_gate(gate, BENCH_PROBED, BENCH_ROLES);
+
+	side->begin_ns = bench_now_ns();
+	config->bench->sides[config->variant][side->role](side);
+	check_place(side);
+
+	pin(side);
+	pass_gate(gate, BENCH_FINISHED, processes);
+	probe(side, gate, 1);
+	for (unsigned int i = 1; side->role == BENCH_RECEIVER && i < config->workers; i++)
+		sem_post(&gate->probed);
+}
+
+/* A further receiver: asleep whenever others probe, the end of a process being work, too. */
+static void
+be_one_of_many(struct bench_side *side, struct bench_gate *gate)
+{
+	const struct bench_config *config = side->config;
+
+	arrive(gate, BENCH_READY);
+	config->bench->sides[config->variant][side->role](side);
+	check_place(side);
+
+	arrive(gate, BENCH_FINISHED);
+	while (sem_wait(&gate->probed) < 0 && errno == EINTR)
+		;
+}
+
 void
 bench_side_main(struct bench_run *run, struct bench_gate *gate, const struct bench_config *config,
-	enum bench_role role, int fd, struct ipc_channel *channel)
+	unsigned int process, struct bench_ends *ends)
 {
+	bool is_sender = process == BENCH_SENDER;
+	unsigned int first = is_sender ? 0 : process - BENCH_RECEIVER;
 	struct bench_side side = {
 		.config = config,
-		.role = role,
-		.fd = fd,
-		.channel = channel,
-		.spins = raw_spins(config),
-		.account = &run->accounts[role],
+		.role = is_sender ? BENCH_SENDER : BENCH_RECEIVER,
+		.fd = ends->fds[first],
+		.channel = ends->channels[first],
+		.n_ends = is_sender ? config->workers : 1,
+		.fds = &ends->fds[first],
+		.channels = &ends->channels[first],
+		.account = &run->accounts[process],
 		.window = &run->window,
 		.histogram = &run->histogram,
 		.idle_cpu_us = &run->idle_cpu_us,
 	};
 
 	this_run = run;
-	name_process(config->variant, role);
+	side.spins = raw_spins(&side);
+	name_process(config->variant, side.role);
 	pin(&side);
-	gate->pids[role] = getpid();
-	pass_gate(gate, 0);
-	find_peer(&side, gate);
-	probe(&side, gate, 0);
-	unpin_learner(&side);
-	pass_gate(gate, 1);
-
-	side.begin_ns = bench_now_ns();
-	config->bench->sides[config->variant][role](&side);
-	check_place(&side);
-
-	pin(&side);
-	pass_gate(gate, 2);
-	probe(&side, gate, 1);
+	gate->pids[process] = getpid();
+	if (process <= BENCH_RECEIVER)
+		be_one_of_two(&side, gate);
+	else
+		be_one_of_many(&side, gate);
 	_exit(EXIT_SUCCESS);
 }

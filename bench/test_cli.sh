@@ -60,8 +60,11 @@ refuses 2 "\\--record" --record 2M
 refuses 2 "\\--sndbuf" --sndbuf 5
 refuses 2 "\\--time" --time 0
 refuses 2 "\\--engine" --engine select
-refuses 1 "no loop engines" --engine uring
-refuses 1 "no loop engines" --engine epoll
+for list in '' , 0 4, ,4 4,,16 -1 4x 257 1,abc 99999999999999999999; do
+	refuses 2 "\\--workers wants" --workers "$list"
+	refuses 2 "\\--depth wants" --depth "$list"
+done
+refuses 2 "\\--workers takes" --workers "$(seq -s, 1 17)"
 
 # What cannot be written is told before anything is measured, and leaves nothing there.
 refuses 1 "No such file or directory" --json "$directory/missing/out.json"
@@ -86,8 +89,25 @@ cpu=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status)
 	succeeds $tiny --record 128K --sndbuf 1M stream
 	succeeds $tiny --record 4K --sndbuf 4K --size 64 stream
 	succeeds $tiny --cpus "$cpu,$cpu" fds
+	succeeds $tiny --cpus "$cpu,$cpu" --workers 3 fanout
+	succeeds $tiny --wait spin --depth 2 --workers 1,3 --size 8,4K fanout
+	# More outstanding than a socket takes.
+	succeeds $tiny --sndbuf 4K --record 4K --depth 256 --workers 2 --size 1K fanout
+	succeeds $tiny --engine epoll --json "$directory/epoll.json" --workers 2 roundtrip stream fanout
 	refuses 2 "leaves out --wait spin" $tiny --cpus "$cpu,$cpu" --wait spin fds
 }
+
+# Where there is no io_uring its variants are left out, with a line that says why; unless it
+# was asked for.
+export LIBIPC_ENGINE=epoll
+# shellcheck disable=SC2086
+{
+	succeeds $tiny --json "$directory/without.json" --workers 2 --depth 1 fanout fds
+	grep -q "^ipc-bench: leaves out uring: asked for by LIBIPC_ENGINE" "$directory/stderr" ||
+		fail "without io_uring: $(cat "$directory/stderr")"
+	refuses 1 "there is no engine uring: asked for by LIBIPC_ENGINE" $tiny --engine uring fanout
+}
+unset LIBIPC_ENGINE
 checks=$((checks + 1))
 "$bench" --repeat 1 --time 5 fds >/dev/full 2>"$directory/stderr" &&
 	fail "a table that could not be written was no failure"
@@ -95,13 +115,13 @@ grep -q "^ipc-bench: cannot write the table: No space" "$directory/stderr" ||
 	fail "table: $(cat "$directory/stderr")"
 
 succeeds --list
-for name in roundtrip stream bulk fds; do
+for name in roundtrip stream bulk fds fanout; do
 	grep -q "^$name " "$directory/stdout" || fail "--list does not name $name"
 done
 succeeds --help
 grep -q "raw-batch" "$directory/stdout" || fail "--help does not teach"
 
-python3 - "$directory/all.json" "$directory/all.csv" <<'PYTHON' || fail "JSON and CSV"
+python3 - "$directory/all.json" "$directory/all.csv" "$directory" <<'PYTHON' || fail "JSON and CSV"
 import csv
 import json
 import sys
@@ -109,33 +129,57 @@ import sys
 with open(sys.argv[1]) as file:
     report = json.load(file)
 assert report["schema"] == "libipc-bench/1", report["schema"]
-for key in ("cpu", "kernel", "virtual", "governor", "load_1min", "steal_percent"):
+for key in ("cpu", "kernel", "virtual", "governor", "load_1min", "steal_percent", "engines"):
     assert key in report["host"], key
+engines = report["host"]["engines"]
+assert set(engines) == {"epoll", "uring"} and engines["epoll"] is True, engines
+loops = {name for name, there in engines.items() if there is True}
 
 LATENCY = {"p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns", "count"}
 RATE = {"messages_per_s", "bytes_per_s", "syscalls_per_message", "cpu_ns_per_message"}
+LAYOUT = {"workers", "depth"}
+REQUESTS = LAYOUT | {"requests_per_s", "cpu_ns_per_request", "syscalls_per_request", "p50_ns", "p99_ns"}
+WANTED = {"roundtrip": LATENCY, "fanout": REQUESTS}
+FIGURE = {"roundtrip": "p50_ns", "fanout": "requests_per_s"}
 seen = {}
+layouts = set()
 for result in report["results"]:
-    wanted = LATENCY if result["case"] == "roundtrip" else RATE
-    for key in wanted | {"case", "variant", "size", "wait"}:
+    for key in WANTED.get(result["case"], RATE) | {"case", "variant", "size", "wait"}:
         assert key in result, (key, result)
-    figure = result["p50_ns" if result["case"] == "roundtrip" else "messages_per_s"]
+    figure = result[FIGURE.get(result["case"], "messages_per_s")]
     assert figure is None or figure > 0, result
     assert result["count"] > 0, result
     seen.setdefault(result["case"], set()).add(result["variant"])
+    if result["case"] == "fanout":
+        layouts.add((result["workers"], result["depth"]))
+        assert 0 < result["syscalls_per_request"] < 1000, result
 # A machine that changed in every single run leaves blanks, but not a case without a name.
-assert set(seen) <= {"roundtrip", "stream", "bulk", "fds"}, seen
-for case, variants in seen.items():
-    wanted = {"raw", "channel"} | ({"raw-batch"} if case == "stream" else set())
-    assert variants == wanted, (case, variants)
-assert len(seen) == 4, seen
+DIRECT = {"raw", "channel"}
+assert seen == {
+    "roundtrip": DIRECT | loops,
+    "stream": DIRECT | {"raw-batch"} | loops,
+    "bulk": DIRECT,
+    "fds": DIRECT,
+    "fanout": {"raw"} | loops,
+}, seen
+assert layouts == {(k, d) for k in (1, 4, 16, 64) for d in (1, 16)}, layouts
+
+
+def variants(name, case):
+    with open(f"{sys.argv[3]}/{name}.json") as file:
+        return {r["variant"] for r in json.load(file)["results"] if r["case"] == case}
+
+
+assert variants("epoll", "fanout") == {"raw", "epoll"}
+assert variants("epoll", "roundtrip") == {"raw", "channel", "epoll"}
+assert variants("without", "fanout") == {"raw", "epoll"}
 
 with open(sys.argv[2]) as file:
     rows = list(csv.DictReader(file))
 assert len(rows) == len(report["results"])
 for row, result in zip(rows, report["results"]):
     assert row["case"] == result["case"] and row["variant"] == result["variant"]
-    for key in ("messages_per_s", "p50_ns"):
+    for key in ("messages_per_s", "requests_per_s", "syscalls_per_request", "p50_ns"):
         if result.get(key) is None:
             assert row[key] == "", row
         else:
@@ -186,7 +230,7 @@ for number, whole_group in (
     (signal.SIGHUP, False),
     (signal.SIGKILL, False),
 ):
-    for case in ("roundtrip", "stream"):
+    for case in ("roundtrip", "stream", "fanout"):
         process = subprocess.Popen(
             [bench, "--time", "10000", "--json", leftover, case],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -199,6 +243,7 @@ for number, whole_group in (
         assert time.monotonic() - start < 2, (number, "took long")
         assert group_is_gone(process.pid), (number, "left a process behind")
         if number != signal.SIGKILL:
+            lines = [line for line in lines if "leaves out uring" not in line]
             assert len(lines) == 1 and lines[0].startswith("ipc-bench: ended by"), lines
             assert not os.path.exists(leftover), "an empty file was left"
 PYTHON
