@@ -9,6 +9,10 @@
  * all. A third request watches for the peer's hang-up: on kernels before spring 2026 a multishot
  * receive could miss the end of stream.
  *
+ * A send is tried at once, and reports failure only: what the kernel has seen and not complained of
+ * is sent, and a wait in the same system call is not ended by it. One that finds the socket full
+ * goes again, and waits there for room.
+ *
  * A request's memory and descriptors are owned until its completion was taken in: quiesce() cancels
  * what is under way and waits for that. Completions change states here, and nothing that they
  * lead to calls an application or submits.
@@ -67,6 +71,7 @@ enum kind {
 enum request {
 	REQUEST_IDLE,
 	REQUEST_ACTIVE,
+	REQUEST_AT_ONCE,   /* active; is done, without a completion, once the kernel has seen it */
 	REQUEST_CANCELLED, /* active, and asked to end */
 };
 
@@ -83,8 +88,11 @@ struct uring_port {
 	enum request receive;
 	enum request send;
 	enum request hangup;
-	struct msghdr receive_header; /* a template: its lengths count */
-	struct ipci_parcel parcel;    /* in flight */
+	TAILQ_ENTRY(uring_port) at_once; /* ipci_engine.at_once */
+	unsigned int sequence;           /* of that request among all */
+	bool is_full;                    /* the socket is: the next send waits for room */
+	struct msghdr receive_header;    /* a template: its lengths count */
+	struct ipci_parcel parcel;       /* in flight */
 	struct msghdr send_header;
 	struct ipci_control control;
 };
@@ -112,9 +120,10 @@ struct ipci_engine {
 	unsigned int n_wanted; /* there */
 	unsigned int n_calm;   /* submits since they were too few */
 
-	TAILQ_HEAD(, uring_port) arm; /* ports whose receive is to be armed */
-	bool hung_up;                 /* some port is to be looked at for it */
-	bool watches_due;             /* some watch is to be armed */
+	TAILQ_HEAD(uring_port_list, uring_port) arm; /* ports whose receive is to be armed */
+	struct uring_port_list at_once;              /* ports whose send is REQUEST_AT_ONCE */
+	bool hung_up;                                /* some port is to be looked at for it */
+	bool watches_due;                            /* some watch is to be armed */
 	int poll_fd; /* an epoll for others to poll, which outlives a ring; -1 until asked for */
 };
 
@@ -310,6 +319,7 @@ uring_create(struct ipci_engine **ret, struct ipc_loop *loop, unsigned int buffe
 	engine->n_buffers = buffers;
 	engine->poll_fd = -1;
 	TAILQ_INIT(&engine->arm);
+	TAILQ_INIT(&engine->at_once);
 	r = map_buffers(engine);
 	if (r == 0)
 		r = open_ring(engine, ret_step);
@@ -642,13 +652,16 @@ count_sent(struct uring_port *up, int size)
 }
 
 static void
-send_completed(struct uring_port *up, int result)
+send_completed(struct ipci_engine *engine, struct uring_port *up, int result)
 {
 	struct ipci_port *port = up->port;
 	struct ipc_channel *channel = port->channel;
 	int r = 0;
 
+	if (up->send == REQUEST_AT_ONCE)
+		TAILQ_REMOVE(&engine->at_once, up, at_once);
 	up->send = REQUEST_IDLE;
+	up->is_full = result == -EAGAIN;
 	if (result >= 0) {
 		count_sent(up, result);
 		ipci_queue_sent(channel);
@@ -689,7 +702,7 @@ completed(struct ipci_engine *engine, const struct io_uring_cqe *cqe)
 		readable_completed(engine, about, cqe->res);
 		break;
 	case KIND_SEND:
-		send_completed(about, cqe->res);
+		send_completed(engine, about, cqe->res);
 		break;
 	case KIND_HANGUP:
 		hangup_completed(engine, about, cqe->res);
@@ -698,6 +711,23 @@ completed(struct ipci_engine *engine, const struct io_uring_cqe *cqe)
 		watch_completed(engine, about, cqe->res);
 		break;
 	}
+}
+
+/* The sends that the kernel has seen, and whose failure it would have reported by now. */
+static void
+reap_sends(struct ipci_engine *engine)
+{
+	unsigned int seen = io_uring_smp_load_acquire(engine->ring.sq.khead);
+	struct uring_port *up;
+
+	while ((up = TAILQ_FIRST(&engine->at_once)) && (int)(seen - up->sequence) > 0)
+		send_completed(engine, up, (int)up->parcel.size);
+}
+
+static unsigned int
+kernel_flags(const struct ipci_engine *engine)
+{
+	return __atomic_load_n(engine->ring.sq.kflags, __ATOMIC_RELAXED);
 }
 
 /* Take in what was completed. */
@@ -717,6 +747,18 @@ reap(struct ipci_engine *engine)
 		n++;
 	}
 	io_uring_cq_advance(&engine->ring, n);
+	if (!(kernel_flags(engine) & IORING_SQ_CQ_OVERFLOW))
+		reap_sends(engine);
+}
+
+/* The ring that knew of them is gone, and they were not done. */
+static void
+forget_requests(struct ipci_engine *engine, struct uring_port *up)
+{
+	if (up->send != REQUEST_IDLE)
+		send_completed(engine, up, -ECANCELED);
+	up->receive = REQUEST_IDLE;
+	up->hangup = REQUEST_IDLE;
 }
 
 /*
@@ -736,10 +778,7 @@ rehome(struct ipci_engine *engine)
 	TAILQ_FOREACH(port, &engine->loop->ports, all)
 	{
 		up = port->of_engine;
-		if (up->send != REQUEST_IDLE)
-			send_completed(up, -ECANCELED);
-		up->receive = REQUEST_IDLE;
-		up->hangup = REQUEST_IDLE;
+		forget_requests(engine, up);
 		want_receive(engine, up);
 	}
 	TAILQ_FOREACH(watch, &engine->loop->watches, all)
@@ -750,7 +789,7 @@ rehome(struct ipci_engine *engine)
 	return open_ring(engine, &step);
 }
 
-/* Submit, and let the kernel do what it has put off. Return: 0, also when there is nothing. */
+/* Submit, let the kernel do what it has put off, and take in what came of it. */
 static int
 enter(struct ipci_engine *engine, bool wait, int timeout_ms)
 {
@@ -769,9 +808,10 @@ enter(struct ipci_engine *engine, bool wait, int timeout_ms)
 			&engine->ring, &cqe, 1, timeout_ms < 0 ? NULL : &time, NULL);
 	else
 		r = io_uring_submit_and_get_events(&engine->ring);
-	switch (r) {
-	case -EEXIST:
+	if (r == -EEXIST)
 		return rehome(engine);
+	reap(engine);
+	switch (r) {
 	case -ETIME:
 	case -EINTR:
 	case -EAGAIN:
@@ -785,9 +825,7 @@ enter(struct ipci_engine *engine, bool wait, int timeout_ms)
 static bool
 kernel_has_work(const struct ipci_engine *engine)
 {
-	unsigned int flags = __atomic_load_n(engine->ring.sq.kflags, __ATOMIC_RELAXED);
-
-	return flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+	return kernel_flags(engine) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
 static int
@@ -804,9 +842,9 @@ uring_wait(struct ipci_engine *engine, int timeout_ms)
 	prepare(engine);
 	wait = timeout_ms && !io_uring_cq_ready(&engine->ring);
 	if (wait || io_uring_sq_ready(&engine->ring) || kernel_has_work(engine))
-		r = enter(engine, wait, timeout_ms);
+		return enter(engine, wait, timeout_ms);
 	reap(engine);
-	return r;
+	return 0;
 }
 
 static void
@@ -868,14 +906,10 @@ uring_quiesce(struct ipci_engine *engine, struct ipci_port *port)
 		cancel(engine, up, receive_kind(up), &up->receive);
 		cancel(engine, up, KIND_SEND, &up->send);
 		cancel(engine, up, KIND_HANGUP, &up->hangup);
-		r = enter(engine, true, -1);
-		reap(engine);
+		r = enter(engine, up->send != REQUEST_AT_ONCE, -1);
 		/* Somebody has closed the ring: the kernel has ended everything. */
-		if (r < 0) {
-			up->receive = REQUEST_IDLE;
-			up->send = REQUEST_IDLE;
-			up->hangup = REQUEST_IDLE;
-		}
+		if (r < 0)
+			forget_requests(engine, up);
 	}
 }
 
@@ -901,26 +935,46 @@ uring_receive(struct ipci_engine *engine, struct ipci_port *port)
 	want_receive(engine, up);
 }
 
+/* Does anything go on only when this send is done? Then that is to end a wait. */
+static bool
+is_waited_for(const struct uring_port *up)
+{
+	const struct ipci_port *port = up->port;
+
+	return up->is_full || port->wants_room || port->wants_empty ||
+	       !ipci_queue_is_last(&port->channel->out, &up->parcel);
+}
+
 static void
-prepare_send(struct uring_port *up, struct io_uring_sqe *sqe)
+prepare_send(struct ipci_engine *engine, struct uring_port *up, struct io_uring_sqe *sqe)
 {
 	struct ipci_parcel *parcel = &up->parcel;
+	/* io_uring adds MSG_NOSIGNAL by itself, but that is no promise. */
+	unsigned int flags = MSG_NOSIGNAL | (up->is_full ? 0 : MSG_DONTWAIT);
 	int fd = up->port->channel->fd;
 
-	/* MSG_NOSIGNAL is io_uring's own doing. The plain form spares it a message header. */
+	/* The plain form spares the kernel a message header. */
 	if (parcel->n_parts == 1 && !parcel->n_fds) {
-		io_uring_prep_send(sqe, fd, parcel->parts[0].iov_base, parcel->size, MSG_NOSIGNAL);
+		io_uring_prep_send(sqe, fd, parcel->parts[0].iov_base, parcel->size, (int)flags);
 	} else {
 		up->send_header = (struct msghdr){
 			.msg_iov = parcel->parts,
 			.msg_iovlen = parcel->n_parts,
 		};
 		ipci_control_pack(&up->send_header, &up->control, parcel->fds, parcel->n_fds);
-		io_uring_prep_sendmsg(sqe, fd, &up->send_header, MSG_NOSIGNAL);
+		io_uring_prep_sendmsg(sqe, fd, &up->send_header, flags);
 	}
 	io_uring_sqe_set_data64(sqe, tag(up, KIND_SEND));
+	if (!is_waited_for(up) && engine->ring.features & IORING_FEAT_CQE_SKIP)
+		sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 	ipci_seam_submit(sqe);
+
 	up->send = REQUEST_ACTIVE;
+	if (sqe->flags & IOSQE_CQE_SKIP_SUCCESS) {
+		up->send = REQUEST_AT_ONCE;
+		up->sequence = engine->ring.sq.sqe_tail - 1;
+		TAILQ_INSERT_TAIL(&engine->at_once, up, at_once);
+	}
 }
 
 /*
@@ -957,7 +1011,7 @@ uring_send(struct ipci_engine *engine, struct ipci_port *port)
 	}
 	r = ipci_queue_next(channel, &up->parcel);
 	if (r == 1) {
-		prepare_send(up, sqe);
+		prepare_send(engine, up, sqe);
 		return;
 	}
 	io_uring_prep_nop(sqe);
@@ -982,7 +1036,6 @@ uring_unwatch(struct ipci_engine *engine, struct ipc_watch *watch)
 	while (watch->of_engine != REQUEST_IDLE && r == 0) {
 		cancel(engine, watch, KIND_WATCH, &request);
 		r = enter(engine, true, -1);
-		reap(engine);
 	}
 }
 

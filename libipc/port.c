@@ -351,10 +351,11 @@ serve(struct ipci_port *port, unsigned int *share)
 		tell_of_room(port);
 }
 
-void
-ipci_ports_deliver(struct ipc_loop *loop)
+/* Serve each port that is ready now once. Return: what is left of the budget. */
+static unsigned int
+serve_round(struct ipc_loop *loop, unsigned int budget)
 {
-	unsigned int budget = IPC_LOOP_TURN, n = loop->n_ready, share, left;
+	unsigned int n = loop->n_ready, share, left;
 	struct ipci_port *port;
 
 	for (; n && budget && loop->n_ready && !loop->destroyed; n--) {
@@ -366,6 +367,18 @@ ipci_ports_deliver(struct ipc_loop *loop)
 		loop->current = NULL;
 		budget -= share - left;
 	}
+	return budget;
+}
+
+void
+ipci_ports_deliver(struct ipc_loop *loop)
+{
+	unsigned int budget = IPC_LOOP_TURN, before;
+
+	do {
+		before = budget;
+		budget = serve_round(loop, before);
+	} while (budget && budget < before && loop->n_ready && !loop->destroyed);
 }
 
 void

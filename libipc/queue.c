@@ -400,6 +400,13 @@ ipci_queue_next(struct ipc_channel *channel, struct ipci_parcel *ret_parcel)
 	return 1;
 }
 
+bool
+ipci_queue_is_last(const struct ipci_out *out, const struct ipci_parcel *parcel)
+{
+	return !out->void_due && out->queue.bytes == parcel->size &&
+	       ipci_writer_is_empty(&out->writer);
+}
+
 /* The first part of a split record was sent: what is left is a record of its own. */
 static void
 advance_split(struct ipci_queue *queue, struct ipci_packet *packet)

@@ -18,6 +18,7 @@
 #include "wire.h"
 
 struct ipc_channel;
+struct ipci_out;
 
 /* A finished packet, or the rest of a large message's payload, that goes in fragments. */
 struct ipci_packet {
@@ -81,6 +82,9 @@ bool ipci_queue_has_room(const struct ipc_channel *channel);
  * Return: 1, 0 when there is nothing, or -ENOMEM.
  */
 int ipci_queue_next(struct ipc_channel *channel, struct ipci_parcel *ret_parcel);
+
+/* Is nothing left when this parcel has been sent? */
+bool ipci_queue_is_last(const struct ipci_out *out, const struct ipci_parcel *parcel);
 
 /* The parcel was sent. */
 void ipci_queue_sent(struct ipc_channel *channel);
