@@ -80,9 +80,10 @@ struct uring_port {
 	TAILQ_ENTRY(uring_port) arm; /* ipci_engine.arm */
 	bool is_due;                 /* in that list: the receive is to be armed */
 	bool is_quiet;               /* nothing is to be started */
-	bool is_direct; /* packets can be larger than a buffer: the socket is read when readable */
-	bool hung_up;   /* was seen: no need to watch for it again */
-	bool restarted; /* the receive, since then */
+	bool is_starved; /* it found no buffer; counted in ipci_engine.n_starved while it is due */
+	bool is_direct;  /* packets can be larger than a buffer: the socket is read when readable */
+	bool hung_up;    /* was seen: no need to watch for it again */
+	bool restarted;  /* the receive, since then */
 	unsigned int resets;
 
 	enum request receive;
@@ -121,6 +122,7 @@ struct ipci_engine {
 	unsigned int n_calm;   /* submits since they were too few */
 
 	TAILQ_HEAD(uring_port_list, uring_port) arm; /* ports whose receive is to be armed */
+	unsigned int n_starved;                      /* of those, found no buffer */
 	struct uring_port_list at_once;              /* ports whose send is REQUEST_AT_ONCE */
 	bool hung_up;                                /* some port is to be looked at for it */
 	bool watches_due;                            /* some watch is to be armed */
@@ -389,6 +391,7 @@ want_receive(struct ipci_engine *engine, struct uring_port *up)
 	if (up->is_due || up->is_quiet || up->receive != REQUEST_IDLE || up->port->failed)
 		return;
 	up->is_due = true;
+	engine->n_starved += up->is_starved;
 	TAILQ_INSERT_TAIL(&engine->arm, up, arm);
 }
 
@@ -398,6 +401,7 @@ not_due(struct ipci_engine *engine, struct uring_port *up)
 	if (!up->is_due)
 		return;
 	up->is_due = false;
+	engine->n_starved -= up->is_starved;
 	TAILQ_REMOVE(&engine->arm, up, arm);
 }
 
@@ -439,14 +443,18 @@ arm_receive(struct ipci_engine *engine, struct uring_port *up)
 	return true;
 }
 
+/*
+ * First come, first served. Without a buffer a receive ends at once; so one that did is armed only
+ * when there is one for it: else those armed with it would be in front again each time.
+ */
 static void
 arm_ports(struct ipci_engine *engine)
 {
+	unsigned int n_free = engine->n_free;
 	struct uring_port *up;
 
 	while ((up = TAILQ_FIRST(&engine->arm))) {
-		/* It would be told so at once. First come, first served, when there are some. */
-		if (!engine->n_free && !up->is_direct)
+		if (!n_free && !up->is_direct)
 			return;
 		not_due(engine, up);
 		/* Paused: it is armed again when it has given everything out. */
@@ -456,6 +464,8 @@ arm_ports(struct ipci_engine *engine)
 			want_receive(engine, up);
 			return;
 		}
+		n_free -= up->is_starved;
+		up->is_starved = false;
 	}
 }
 
@@ -494,17 +504,18 @@ arm_watches(struct ipci_engine *engine)
 	arm_watch(engine, watch);
 }
 
-/* Ports that are far behind take no more buffers from the others. */
+/* Ports that are far behind, or have something while others found no buffer, take no more. */
 static void
 pause_ports(struct ipci_engine *engine)
 {
+	unsigned int behind = engine->n_starved ? 1 : BEHIND_MAX;
 	struct ipci_port *port;
 	struct uring_port *up;
 
 	TAILQ_FOREACH(port, &engine->loop->ready, ready)
 	{
 		up = port->of_engine;
-		if (port->channel->in.n_arrived >= BEHIND_MAX)
+		if (port->channel->in.n_arrived >= behind)
 			cancel(engine, up, receive_kind(up), &up->receive);
 	}
 }
@@ -580,6 +591,7 @@ receive_ended(struct ipci_engine *engine, struct uring_port *up, int result)
 	switch (result) {
 	case -ENOBUFS:
 		engine->loop->stats.starved++;
+		up->is_starved = true;
 		want_more_buffers(engine);
 		break;
 	case -ECANCELED:
