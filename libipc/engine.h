@@ -41,6 +41,8 @@ struct ipci_engine_ops {
 	/* Send what the port's channel has gathered, as far as that goes without waiting; go on by
 	   itself when there is room. */
 	void (*send)(struct ipci_engine *engine, struct ipci_port *port);
+	/* After send() of all ports: is there more to be sent that may go now? May be NULL. */
+	bool (*send_more)(struct ipci_engine *engine);
 	/* All that was brought has been given out: bring more. */
 	void (*receive)(struct ipci_engine *engine, struct ipci_port *port);
 

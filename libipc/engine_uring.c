@@ -123,9 +123,10 @@ struct ipci_engine {
 
 	TAILQ_HEAD(uring_port_list, uring_port) arm; /* ports whose receive is to be armed */
 	unsigned int n_starved;                      /* of those, found no buffer */
-	struct uring_port_list at_once;              /* ports whose send is REQUEST_AT_ONCE */
-	bool hung_up;                                /* some port is to be looked at for it */
-	bool watches_due;                            /* some watch is to be armed */
+	bool has_more;                  /* a send was prepared that others are to follow */
+	struct uring_port_list at_once; /* ports whose send is REQUEST_AT_ONCE */
+	bool hung_up;                   /* some port is to be looked at for it */
+	bool watches_due;               /* some watch is to be armed */
 	int poll_fd; /* an epoll for others to poll, which outlives a ring; -1 until asked for */
 };
 
@@ -977,6 +978,8 @@ prepare_send(struct ipci_engine *engine, struct uring_port *up, struct io_uring_
 		io_uring_prep_sendmsg(sqe, fd, &up->send_header, flags);
 	}
 	io_uring_sqe_set_data64(sqe, tag(up, KIND_SEND));
+	if (!ipci_queue_is_last(&up->port->channel->out, parcel))
+		engine->has_more = true;
 	if (!is_waited_for(up) && engine->ring.features & IORING_FEAT_CQE_SKIP)
 		sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 	ipci_seam_submit(sqe);
@@ -987,18 +990,6 @@ prepare_send(struct ipci_engine *engine, struct uring_port *up, struct io_uring_
 		up->sequence = engine->ring.sq.sqe_tail - 1;
 		TAILQ_INSERT_TAIL(&engine->at_once, up, at_once);
 	}
-}
-
-/*
- * A single record for whose answer the loop will spin goes by a plain call, which is a little
- * sooner there than a request. Nothing is in flight, so that the order is kept; what fails here
- * goes the other way.
- */
-static bool
-send_plainly(struct ipci_engine *engine, struct ipc_channel *channel)
-{
-	return engine->loop->spun && TAILQ_EMPTY(&engine->loop->output) &&
-	       !channel->out.queue.first && ipci_out_flush(channel) == 0;
 }
 
 static void
@@ -1012,10 +1003,6 @@ uring_send(struct ipci_engine *engine, struct ipci_port *port)
 	if (up->is_quiet || up->send != REQUEST_IDLE || channel->broken ||
 		channel->out.queue.dead || ipci_out_is_empty(&channel->out))
 		return;
-	if (send_plainly(engine, channel)) {
-		ipci_port_sent(port);
-		return;
-	}
 	sqe = get_request(engine);
 	if (!sqe) {
 		ipci_port_nap(port);
@@ -1029,6 +1016,16 @@ uring_send(struct ipci_engine *engine, struct ipci_port *port)
 	io_uring_prep_nop(sqe);
 	io_uring_sqe_set_data64(sqe, KIND_NONE);
 	ipci_port_nap(port);
+}
+
+/* The records that wait for others go in rounds, each one submit for all ports. */
+static bool
+uring_send_more(struct ipci_engine *engine)
+{
+	if (!engine->has_more)
+		return false;
+	engine->has_more = false;
+	return enter(engine, false, 0) == 0 && !TAILQ_EMPTY(&engine->loop->output);
 }
 
 static int
@@ -1101,6 +1098,7 @@ const struct ipci_engine_ops ipci_engine_uring = {
 	.quiesce = uring_quiesce,
 	.detach = uring_detach,
 	.send = uring_send,
+	.send_more = uring_send_more,
 	.receive = uring_receive,
 	.watch = uring_watch,
 	.unwatch = uring_unwatch,

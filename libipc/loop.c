@@ -466,13 +466,11 @@ wait_for_work(struct ipc_loop *loop, struct ipci_deadline *deadline)
 		r = spin(loop, start_ns, start_ns + spin_ns);
 		if (r) {
 			loop->stats.waits_spun++;
-			loop->spun = true;
 			return r < 0 ? r : 0;
 		}
 	}
 
 	loop->stats.waits_slept++;
-	loop->spun = false;
 	r = sleep_for_work(loop, deadline, spin_ns > 0 ? ipci_sys_now_ns() : start_ns);
 	if (r == 0 && ipci_wait_learns(&loop->wait))
 		ipci_wait_learn(&loop->wait, ipci_sys_now_ns() - start_ns, true);

@@ -95,7 +95,6 @@ struct ipc_loop {
 	int64_t alarm_ns;
 
 	struct ipci_wait wait;
-	bool spun; /* the last wait was met by spinning */
 	struct ipc_loop_stats stats;
 };
 

@@ -11,6 +11,9 @@
 #include "loop.h"
 #include "sys.h"
 
+/* Records that a channel sends one after the other, before others are looked at. */
+#define SEND_ROUNDS_MAX 16
+
 /* How long to leave a kernel alone that had no memory. */
 #define NAP_NS 1000000
 
@@ -120,6 +123,17 @@ port_new(struct ipc_loop *loop, struct ipc_channel *channel,
 	return port;
 }
 
+static bool
+is_watched(const struct ipc_loop *loop, int fd)
+{
+	const struct ipc_watch *watch;
+
+	TAILQ_FOREACH(watch, &loop->watches, all)
+	if (watch->fd == fd)
+		return true;
+	return false;
+}
+
 int
 ipc_loop_attach(struct ipc_loop *loop, struct ipc_channel *channel,
 	const struct ipc_channel_handler *handler, void *user)
@@ -134,6 +148,8 @@ ipc_loop_attach(struct ipc_loop *loop, struct ipc_channel *channel,
 		return -ECHILD;
 	if (channel->port)
 		return -EBUSY;
+	if (is_watched(loop, channel->fd))
+		return -EEXIST;
 	port = port_new(loop, channel, handler, user);
 	if (!port)
 		return -ENOMEM;
@@ -335,6 +351,9 @@ serve(struct ipci_port *port, unsigned int *share)
 	r = give(port, share);
 	if (loop->current != port)
 		return;
+	/* Of a large message's parts only some are taken at a time. */
+	if (r == -EAGAIN && port->channel->in.arrived)
+		r = 0;
 	if (r == -EAGAIN && port->failed)
 		r = port->failed;
 
@@ -381,8 +400,8 @@ ipci_ports_deliver(struct ipc_loop *loop)
 	} while (budget && budget < before && loop->n_ready && !loop->destroyed);
 }
 
-void
-ipci_ports_send(struct ipc_loop *loop)
+static void
+send_round(struct ipc_loop *loop)
 {
 	struct ipci_port *port;
 
@@ -390,4 +409,14 @@ ipci_ports_send(struct ipc_loop *loop)
 		no_output(port);
 		loop->ops->send(loop->engine, port);
 	}
+}
+
+void
+ipci_ports_send(struct ipc_loop *loop)
+{
+	unsigned int rounds = SEND_ROUNDS_MAX;
+
+	do
+		send_round(loop);
+	while (--rounds && loop->ops->send_more && loop->ops->send_more(loop->engine));
 }

@@ -104,25 +104,37 @@ ipci_watches_finish(struct ipc_loop *loop)
 		watch_remove(watch);
 }
 
+/* Does the kernel say of the descriptor when it is ready? An epoll tells. */
+static int
+probe_watch(int fd)
+{
+	int epoll_fd = ipci_sys_epoll_create(), r;
+
+	if (epoll_fd < 0)
+		return epoll_fd;
+	r = ipci_sys_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, 0, NULL);
+	(void)ipci_sys_close(epoll_fd);
+	return r;
+}
+
 /* Can it be watched, by either engine alike? */
 static int
 check_watch(const struct ipc_loop *loop, int fd, unsigned int events)
 {
 	const struct ipc_watch *watch;
-	struct stat stat;
-	int r;
+	const struct ipci_port *port;
 
 	if (events & ~(unsigned int)WATCH_EVENTS)
 		return -EINVAL;
-	r = ipci_sys_fstat(fd, &stat);
-	if (r < 0)
-		return r;
-	if (S_ISREG(stat.st_mode) || S_ISDIR(stat.st_mode))
-		return -EPERM;
+	if (loop->alarm.fd >= 0 && fd == loop->ops->fd(loop->engine))
+		return -EINVAL;
 	TAILQ_FOREACH(watch, &loop->watches, all)
 	if (watch->fd == fd)
 		return -EEXIST;
-	return 0;
+	TAILQ_FOREACH(port, &loop->ports, all)
+	if (port->channel->fd == fd)
+		return -EEXIST;
+	return probe_watch(fd);
 }
 
 int

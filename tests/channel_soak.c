@@ -7,46 +7,15 @@
 
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "support.h"
+#include "traffic.h"
 
-#define WORKERS    3
-#define FILES      4
-#define SIZE_LARGE 400000
+#define WORKERS 3
 /* What a process may grow by, once warm: less than one message in a thousand could leak. */
 #define GROWTH_MAX ((size_t)4 << 20)
 
-static const struct ipc_channel_options *const options = OPTIONS(.fds_max = FILES);
-
-static int files[FILES];
-static ino_t inodes[FILES];
-
-static void
-files_open(void)
-{
-	struct stat stat;
-	int i;
-
-	for (i = 0; i < FILES; i++) {
-		files[i] = memfd_create("soak", MFD_CLOEXEC);
-		check_equal(fstat(files[i], &stat), 0);
-		inodes[i] = stat.st_ino;
-	}
-}
-
-static void
-files_close(void)
-{
-	int i;
-
-	for (i = 0; i < FILES; i++)
-		check_equal(close(files[i]), 0);
-}
+static const struct ipc_channel_options *const options = OPTIONS(.fds_max = TRAFFIC_FDS_MAX);
 
 static uint64_t
 key_of(unsigned int worker, unsigned int number)
@@ -54,56 +23,15 @@ key_of(unsigned int worker, unsigned int number)
 	return (uint64_t)worker << 32 | number;
 }
 
-/* The head of a message; its payload and descriptors follow from the same key. */
-static struct ipc_message
-message_of(uint64_t key)
-{
-	static const size_t limits[] = {1, 9, 65, 300, 300, 300, 2000, 9000};
-	struct ipc_message message = {.size = 0};
-	uint64_t draw;
-
-	fill(&draw, sizeof(draw), ~key);
-	message.size = (size_t)(draw >> 8) % limits[draw % 8];
-	if (draw % 2048 == 0)
-		message.size = (size_t)(draw >> 11) % SIZE_LARGE;
-	message.type = (uint16_t)(draw >> 40);
-	if (draw >> 60 == 0)
-		message.n_fds = (uint32_t)(draw >> 58) % FILES + 1;
-	message.id = draw >> 63 ? key : 0;
-	return message;
-}
-
 static void
 put(struct ipc_channel *channel, uint64_t key)
 {
-	static unsigned char payload[SIZE_LARGE];
-	struct ipc_message message = message_of(key);
+	struct ipc_message message = traffic_message(key);
 	bool flush = message.type % 64 == 0;
 
-	message.data = payload;
-	message.fds = files;
-	fill(payload, message.size, key);
 	check_equal(flush ? ipc_channel_send(channel, &message, TEST_WAIT_MS)
 			  : ipc_channel_post(channel, &message, TEST_WAIT_MS),
 		0);
-}
-
-static void
-verify(const struct ipc_message *message, uint64_t key)
-{
-	struct ipc_message expected = message_of(key);
-	struct stat stat;
-	uint32_t i;
-
-	check_equal(message->size, expected.size);
-	check_equal(message->type, expected.type);
-	check_equal(message->id, expected.id);
-	check_equal(message->n_fds, expected.n_fds);
-	check(is_filled(message->data, message->size, key));
-	for (i = 0; i < message->n_fds; i++) {
-		check_equal(fstat(message->fds[i], &stat), 0);
-		check_equal(stat.st_ino, inodes[i]);
-	}
 }
 
 struct share {
@@ -135,7 +63,7 @@ take(struct ipc_channel *channel, unsigned int worker, unsigned int *received)
 	int r;
 
 	while ((r = ipc_channel_recv(channel, &message, 0)) == 0)
-		verify(&message, key_of(worker, (*received)++));
+		traffic_verify(&message, key_of(worker, (*received)++));
 	check(r == -EAGAIN || r == -EPIPE);
 	return r == -EPIPE;
 }
@@ -175,7 +103,7 @@ nothing_is_lost_doubled_or_out_of_order(void **state)
 	struct ipc_channel_stats stats;
 
 	(void)state;
-	files_open();
+	traffic_open();
 	for (i = 0; i < WORKERS; i++) {
 		share.worker = i;
 		workers[i] = worker_start(options, send_share, &share);
@@ -189,7 +117,7 @@ nothing_is_lost_doubled_or_out_of_order(void **state)
 			(unsigned long long)stats.in.fds);
 		worker_end(&workers[i]);
 	}
-	files_close();
+	traffic_close();
 }
 
 static void
@@ -269,18 +197,18 @@ signals_lose_nothing(void **state)
 	unsigned int i;
 
 	(void)state;
-	files_open();
+	traffic_open();
 	worker = worker_start(options, send_share_with_signals, &share);
 	signals_start();
 	for (i = 0; i < share.n; i++) {
 		check_equal(
 			ipc_channel_recv(worker.channel, &message, i % 2 ? -1 : TEST_WAIT_MS), 0);
-		verify(&message, key_of(0, i));
+		traffic_verify(&message, key_of(0, i));
 	}
 	check_equal(ipc_channel_recv(worker.channel, &message, -1), -EPIPE);
 	check(signals_stop() > 0);
 	worker_end(&worker);
-	files_close();
+	traffic_close();
 }
 
 int

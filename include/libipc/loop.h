@@ -145,7 +145,8 @@ const char *ipc_loop_engine_reason(const struct ipc_loop *loop);
  *
  * A channel that has ended is attached as well; closed() follows.
  *
- * Return: 0, or -EBUSY (attached already), -ENOMEM, -ENOSPC, -ECHILD.
+ * Return: 0, or -EBUSY (attached already), -EEXIST (this loop watches its socket), -ENOMEM,
+ * -ENOSPC, -ECHILD.
  */
 int ipc_loop_attach(struct ipc_loop *loop, struct ipc_channel *channel,
 	const struct ipc_channel_handler *handler, void *user);
@@ -218,8 +219,9 @@ typedef void ipc_watch_fn(struct ipc_watch *watch, unsigned int events, void *us
  * poll(2)), POLLERR or POLLHUP: it goes on until the event is dealt with or the watch stopped.
  * Borrows the descriptor until then: stop the watch before you close it. The loop owns the watch.
  *
- * Return: 0, or -EINVAL (events), -EBADF, -EPERM (a file or directory, always ready), -EEXIST (this
- * loop watches fd already), -ENOMEM, -ENOSPC, -ECHILD.
+ * Return: 0, or -EINVAL (events; the loop's own descriptor), -EBADF, -EPERM (a file, directory or
+ * device that is always ready), -EEXIST (this loop has fd already: a watch, a channel), -EMFILE,
+ * -ENFILE, -ENOMEM, -ENOSPC, -ECHILD.
  */
 int ipc_watch_start(struct ipc_watch **ret, struct ipc_loop *loop, int fd, unsigned int events,
 	ipc_watch_fn *fn, void *user);
