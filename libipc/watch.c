@@ -108,8 +108,13 @@ ipci_watches_finish(struct ipc_loop *loop)
 static int
 probe_watch(int fd)
 {
-	int epoll_fd = ipci_sys_epoll_create(), r;
+	struct stat stat;
+	int r = ipci_sys_fstat(fd, &stat), epoll_fd;
 
+	/* What is not open could be the number that the epoll is given. */
+	if (r < 0)
+		return r;
+	epoll_fd = ipci_sys_epoll_create();
 	if (epoll_fd < 0)
 		return epoll_fd;
 	r = ipci_sys_epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, 0, NULL);

@@ -1,0 +1,526 @@
+/* SPDX-License-Identifier: MIT */
+
+/* A loop belongs to the process that made it: what a child does, or does not do, with its copy
+   disturbs nothing. */
+
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "loop_support.h"
+
+struct fixture {
+	struct ipc_loop *loop;
+	struct ipc_channel *own, *peer;
+	struct ear ear;
+	struct ipc_timer *timer;
+	struct ipc_watch *watch;
+	int eventfd;
+	unsigned int seen;
+	int ends[2]; /* a pipe by which a child is told to go on */
+	unsigned int open;
+};
+
+static void
+see(struct ipc_watch *watch, unsigned int events, void *user)
+{
+	struct fixture *f = user;
+	uint64_t value;
+
+	(void)watch;
+	(void)events;
+	check_equal(read(f->eventfd, &value, sizeof(value)), sizeof(value));
+	f->seen++;
+}
+
+static void
+ring(struct ipc_timer *timer, void *user)
+{
+	(void)timer;
+	(void)user;
+}
+
+static void
+next_id(struct ear *ear, struct ipc_channel *channel, struct ipc_message *message)
+{
+	(void)channel;
+	check_equal(message->id, ear->messages);
+}
+
+static void
+fixture_open(struct fixture *f)
+{
+	*f = (struct fixture){.loop = NULL};
+	check_equal(pipe2(f->ends, O_CLOEXEC), 0);
+	f->eventfd = eventfd(0, EFD_CLOEXEC);
+	check(f->eventfd >= 0);
+	f->open = descriptors_open();
+	f->loop = loop_open(NULL);
+	pair_open(&f->own, &f->peer, OPTIONS(.fds_max = 1));
+	f->ear.on_message = next_id;
+	ear_attach(&f->ear, f->loop, f->own);
+	check_equal(ipc_timer_start(&f->timer, f->loop, 1000000, 0, ring, f), 0);
+	check_equal(ipc_watch_start(&f->watch, f->loop, f->eventfd, POLLIN, see, f), 0);
+	/* Everything is armed. */
+	(void)turn_out(f->loop);
+}
+
+static void
+fixture_close(struct fixture *f)
+{
+	ipc_channel_close(f->own);
+	ipc_channel_close(f->peer);
+	ipc_loop_destroy(f->loop);
+	check_equal(close(f->eventfd) + close(f->ends[0]) + close(f->ends[1]), 0);
+}
+
+/* Numbered messages to the attached end. */
+static void
+send_ids(struct fixture *f, unsigned int from, unsigned int n)
+{
+	struct ipc_message message = {.data = NULL};
+
+	for (message.id = from; message.id < from + n; message.id++)
+		check_equal(ipc_channel_send(f->peer, &message, 0), 0);
+}
+
+/* The parent's loop does all that it did before. */
+static void
+expect_undisturbed(struct fixture *f)
+{
+	unsigned int heard = f->ear.messages, seen = f->seen, i;
+
+	for (i = 0; i < 20; i++) {
+		send_ids(f, heard + 1 + i, 1);
+		gather_text(f->own, "answer");
+		turn_until(f->loop, f->ear.messages == heard + 1 + i);
+		(void)turn_out(f->loop);
+		expect_text(f->peer, "answer");
+	}
+	check_equal(eventfd_write(f->eventfd, 1), 0);
+	turn_until(f->loop, f->seen == seen + 1);
+	check_equal(f->ear.closeds, 0);
+	check_equal(ipc_loop_turn(f->loop, 0), 0);
+}
+
+static void
+wait_for_word(struct fixture *f)
+{
+	char byte;
+
+	check_equal(read(f->ends[0], &byte, 1), 1);
+}
+
+static void
+tell(struct fixture *f)
+{
+	check_equal(write(f->ends[1], "!", 1), 1);
+}
+
+static void
+try_everything(void *arg)
+{
+	struct fixture *f = arg;
+	struct ipc_channel *a, *b;
+	struct ipc_watch *watch;
+	struct ear ear = {.loop = NULL};
+
+	pair_open(&a, &b, NULL);
+	check_equal(ipc_loop_attach(f->loop, a, &ear_handler, &ear), -ECHILD);
+	check_equal(ipc_loop_turn(f->loop, 0), -ECHILD);
+	check_equal(ipc_loop_turn(f->loop, -1), -ECHILD);
+	check_equal(ipc_loop_run(f->loop), -ECHILD);
+	check_equal(ipc_loop_fd(f->loop), -ECHILD);
+	check_equal(ipc_timer_start(NULL, f->loop, 0, 0, ring, f), -ECHILD);
+	check_equal(ipc_watch_start(&watch, f->loop, f->ends[0], POLLIN, see, f), -ECHILD);
+	ipc_loop_stop(f->loop);
+	ipc_channel_close(a);
+	ipc_channel_close(b);
+	/* What only looks is allowed. */
+	check(*ipc_loop_engine(f->loop));
+	check(*ipc_loop_engine_reason(f->loop));
+}
+
+static void
+in_a_child_each_function_answers_echild(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	check(ipc_loop_fd(f.loop) >= 0);
+	(void)turn_out(f.loop);
+	child_end(child_start(try_everything, &f));
+	/* Its stop was not the parent's. */
+	check(!is_readable(ipc_loop_fd(f.loop)));
+	expect_undisturbed(&f);
+	fixture_close(&f);
+}
+
+static void
+destroy_copy(void *arg)
+{
+	struct fixture *f = arg;
+
+	check(!ipc_loop_destroy(f->loop));
+	ipc_channel_close(f->own);
+	ipc_channel_close(f->peer);
+	/* It holds nothing of the loop any more. */
+	check_equal(descriptors_open(), f->open);
+}
+
+static void
+a_childs_destroy_disturbs_nothing(void **state)
+{
+	struct fixture f;
+	int with_fd;
+
+	(void)state;
+	for (with_fd = 0; with_fd < 2; with_fd++) {
+		fixture_open(&f);
+		if (with_fd)
+			check(ipc_loop_fd(f.loop) >= 0);
+		child_end(child_start(destroy_copy, &f));
+		expect_undisturbed(&f);
+		fixture_close(&f);
+	}
+}
+
+static void
+close_copies(void *arg)
+{
+	struct fixture *f = arg;
+
+	check(!ipc_channel_close(f->own));
+	check(!ipc_channel_close(f->peer));
+	check(!ipc_timer_stop(f->timer));
+	check(!ipc_watch_stop(f->watch));
+	check(!ipc_loop_destroy(f->loop));
+	check_equal(descriptors_open(), f->open);
+}
+
+static void
+detach_copies(void *arg)
+{
+	struct fixture *f = arg;
+
+	check_equal(ipc_loop_detach(f->loop, f->own), 0);
+	check_equal(ipc_loop_detach(f->loop, f->own), -ENOENT);
+	close_copies(arg);
+}
+
+static void
+a_childs_close_and_detach_disturb_nothing(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	child_end(child_start(close_copies, &f));
+	expect_undisturbed(&f);
+	child_end(child_start(detach_copies, &f));
+	expect_undisturbed(&f);
+	fixture_close(&f);
+}
+
+static void
+do_nothing(void *arg)
+{
+	(void)arg;
+}
+
+static void
+hold_until_told(void *arg)
+{
+	wait_for_word(arg);
+}
+
+static void
+a_child_that_does_nothing_eats_no_messages(void **state)
+{
+	struct fixture f;
+	unsigned int i, n = test_count(100, 10);
+	pid_t child;
+
+	(void)state;
+	fixture_open(&f);
+	for (i = 0; i < n; i++) {
+		/* While it lives, when it ends, and afterwards. */
+		child = child_start(hold_until_told, &f);
+		send_ids(&f, 10 * i + 1, 5);
+		tell(&f);
+		turn_until(f.loop, f.ear.messages == 10 * i + 5);
+		child_end(child);
+		send_ids(&f, 10 * i + 6, 5);
+		turn_until(f.loop, f.ear.messages == 10 * (i + 1));
+	}
+	/* Messages that wait in the socket meanwhile. */
+	send_ids(&f, f.ear.messages + 1, 10);
+	child_end(child_start(do_nothing, &f));
+	turn_until(f.loop, f.ear.messages == 10 * (n + 1));
+	expect_undisturbed(&f);
+	fixture_close(&f);
+}
+
+static void
+a_killed_child_eats_no_messages_either(void **state)
+{
+	struct fixture f;
+	pid_t child;
+
+	(void)state;
+	fixture_open(&f);
+	child = child_start(hold_until_told, &f);
+	send_ids(&f, 1, 10);
+	check_equal(kill(child, SIGKILL), 0);
+	child_end_by(child, SIGKILL);
+	turn_until(f.loop, f.ear.messages == 10);
+	expect_undisturbed(&f);
+	fixture_close(&f);
+}
+
+static void
+detached_while_a_child_has_a_copy_messages_are_the_channels(void **state)
+{
+	struct ipc_message message;
+	struct fixture f;
+	unsigned int i;
+	pid_t child;
+
+	(void)state;
+	fixture_open(&f);
+	child = child_start(hold_until_told, &f);
+	check_equal(ipc_loop_detach(f.loop, f.own), 0);
+	for (i = 1; i <= 50; i++) {
+		send_ids(&f, i, 1);
+		check_equal(ipc_channel_recv(f.own, &message, 0), 0);
+		check_equal(message.id, i);
+	}
+	tell(&f);
+	child_end(child);
+	fixture_close(&f);
+}
+
+static void
+destroyed_while_a_child_has_a_copy_messages_are_the_channels(void **state)
+{
+	struct ipc_message message;
+	struct fixture f;
+	unsigned int i;
+	pid_t child;
+
+	(void)state;
+	fixture_open(&f);
+	child = child_start(hold_until_told, &f);
+	/* The child's copy keeps alive what the kernel keeps of the loop. */
+	f.loop = ipc_loop_destroy(f.loop);
+	for (i = 1; i <= 50; i++) {
+		send_ids(&f, i, 1);
+		check_equal(ipc_channel_recv(f.own, &message, 0), 0);
+		check_equal(message.id, i);
+	}
+	tell(&f);
+	child_end(child);
+	send_ids(&f, 51, 1);
+	check_equal(ipc_channel_recv(f.own, &message, 0), 0);
+	fixture_close(&f);
+}
+
+static void
+close_channels_and_hold(void *arg)
+{
+	struct fixture *f = arg;
+
+	ipc_channel_close(f->own);
+	ipc_channel_close(f->peer);
+	tell(f);
+	/* The loop's own descriptors are what it still has. */
+	for (;;)
+		(void)pause();
+}
+
+static void
+a_peer_sees_the_end_though_a_child_holds_the_loop(void **state)
+{
+	struct fixture f;
+	pid_t child;
+
+	(void)state;
+	fixture_open(&f);
+	child = child_start(close_channels_and_hold, &f);
+	wait_for_word(&f);
+	f.own = ipc_channel_close(f.own);
+	expect_end(f.peer);
+	check_equal(kill(child, SIGKILL), 0);
+	child_end_by(child, SIGKILL);
+	fixture_close(&f);
+}
+
+static void
+what_was_gathered_before_a_fork_is_sent_once(void **state)
+{
+	struct fixture f;
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		fixture_open(&f);
+		gather_text(f.own, "the parent's");
+		child_end(child_start(i == 0   ? destroy_copy
+				      : i == 1 ? close_copies
+					       : detach_copies,
+			&f));
+		expect_nothing(f.peer);
+		(void)turn_out(f.loop);
+		expect_text(f.peer, "the parent's");
+		expect_nothing(f.peer);
+		fixture_close(&f);
+	}
+}
+
+static void
+what_waits_for_a_full_socket_is_sent_once(void **state)
+{
+	struct ipc_message message;
+	struct fixture f;
+	unsigned int n, i;
+
+	(void)state;
+	fixture_open(&f);
+	n = gather_until_full(f.own, 30000);
+	(void)turn_out(f.loop);
+	child_end(child_start(close_copies, &f));
+	child_end(child_start(destroy_copy, &f));
+	for (i = 0; i < n; i++) {
+		while (ipc_channel_recv(f.peer, &message, 0) == -EAGAIN)
+			check(ipc_loop_turn(f.loop, 10) >= 0);
+		check(is_filled(message.data, message.size, i));
+	}
+	(void)turn_out(f.loop);
+	expect_nothing(f.peer);
+	expect_undisturbed(&f);
+	fixture_close(&f);
+}
+
+static void
+live_on_its_own(void *arg)
+{
+	struct fixture *f = arg;
+	struct ipc_loop *loop;
+	struct ear ears[2] = {{.loop = NULL}};
+	struct ipc_channel *a, *b;
+
+	destroy_copy(arg);
+	loop = loop_open(NULL);
+	pair_open(&a, &b, NULL);
+	ear_attach(&ears[0], loop, a);
+	ear_attach(&ears[1], loop, b);
+	gather_text(a, "the child's");
+	turn_until(loop, ears[1].messages == 1);
+	ipc_channel_close(a);
+	ipc_channel_close(b);
+	ipc_loop_destroy(loop);
+	check_equal(descriptors_open(), f->open);
+}
+
+static void
+a_child_may_have_a_loop_of_its_own(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	child_end(child_start(live_on_its_own, &f));
+	expect_undisturbed(&f);
+	fixture_close(&f);
+}
+
+static void
+fork_in_message(struct ear *ear, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct fixture *f = ear->arg;
+
+	(void)channel;
+	(void)message;
+	if (ear->messages == 2)
+		child_end(child_start(destroy_copy, f));
+	if (ear->messages == 3)
+		child_end(child_start(try_everything, f));
+	if (ear->messages == 4)
+		child_end(child_start(close_copies, f));
+}
+
+static void
+a_fork_within_a_callback_disturbs_nothing(void **state)
+{
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	f.ear.on_message = fork_in_message;
+	f.ear.arg = &f;
+	send_ids(&f, 1, 10);
+	turn_until(f.loop, f.ear.messages == 10);
+	f.ear.on_message = next_id;
+	expect_undisturbed(&f);
+	fixture_close(&f);
+}
+
+/* Children come and go while the loop works. */
+static void
+forks_amid_traffic_disturb_nothing(void **state)
+{
+	static void (*const runs[])(void *arg) = {do_nothing, destroy_copy, close_copies};
+	unsigned int n = test_count(200, 20), i, sent = 0, answers = 0;
+	struct ipc_message message;
+	struct fixture f;
+	pid_t child;
+
+	(void)state;
+	fixture_open(&f);
+	for (i = 0; i < n; i++) {
+		send_ids(&f, sent + 1, 20);
+		sent += 20;
+		gather_text(f.own, "answer");
+		check(ipc_loop_turn(f.loop, 0) >= 0);
+		child = child_start(runs[i % 3], &f);
+		gather_text(f.own, "answer");
+		turn_until(f.loop, f.ear.messages == sent);
+		while (ipc_channel_recv(f.peer, &message, 0) == 0)
+			answers++;
+		child_end(child);
+	}
+	(void)turn_out(f.loop);
+	while (ipc_channel_recv(f.peer, &message, 0) == 0)
+		answers++;
+	check_equal(answers, 2 * n);
+	expect_undisturbed(&f);
+	fixture_close(&f);
+}
+
+int
+main(void)
+{
+	static const struct CMUnitTest tests[] = {
+		loop_test(in_a_child_each_function_answers_echild),
+		loop_test(a_childs_destroy_disturbs_nothing),
+		loop_test(a_childs_close_and_detach_disturb_nothing),
+		loop_test(a_child_that_does_nothing_eats_no_messages),
+		loop_test(a_killed_child_eats_no_messages_either),
+		loop_test(detached_while_a_child_has_a_copy_messages_are_the_channels),
+		loop_test(destroyed_while_a_child_has_a_copy_messages_are_the_channels),
+		loop_test(a_peer_sees_the_end_though_a_child_holds_the_loop),
+		loop_test(what_was_gathered_before_a_fork_is_sent_once),
+		loop_test(what_waits_for_a_full_socket_is_sent_once),
+		loop_test(a_child_may_have_a_loop_of_its_own),
+		loop_test(a_fork_within_a_callback_disturbs_nothing),
+		loop_test(forks_amid_traffic_disturb_nothing),
+	};
+
+	return run_on_engines(tests);
+}
