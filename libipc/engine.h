@@ -22,6 +22,8 @@ struct ipci_engine_ops {
 	const char *name;
 	/* wait(0) is no system call while nothing comes: one may look without a break. */
 	bool looks_are_free;
+	/* A watch's event is told when it comes, be it dealt with since or not. */
+	bool sees_once;
 
 	/* ret_step: what failed, in words. */
 	int (*create)(struct ipci_engine **ret, struct ipc_loop *loop, unsigned int buffers,
@@ -47,6 +49,8 @@ struct ipci_engine_ops {
 	void (*receive)(struct ipci_engine *engine, struct ipci_port *port);
 
 	int (*watch)(struct ipci_engine *engine, struct ipc_watch *watch);
+	/* What it told of was dealt with: tell again. May be NULL. */
+	void (*watch_again)(struct ipci_engine *engine, struct ipc_watch *watch);
 	/* The descriptor is of no more concern when this returns. */
 	void (*unwatch)(struct ipci_engine *engine, struct ipc_watch *watch);
 

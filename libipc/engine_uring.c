@@ -83,7 +83,8 @@ struct uring_port {
 	bool is_starved; /* it found no buffer; counted in ipci_engine.n_starved while it is due */
 	bool is_direct;  /* packets can be larger than a buffer: the socket is read when readable */
 	bool hung_up;    /* was seen: no need to watch for it again */
-	bool restarted;  /* the receive, since then */
+	bool is_restarted;            /* in ipci_engine.hung_up */
+	TAILQ_ENTRY(uring_port) hung; /* ipci_engine.hung_up */
 	unsigned int resets;
 
 	enum request receive;
@@ -125,8 +126,8 @@ struct ipci_engine {
 	unsigned int n_starved;                      /* of those, found no buffer */
 	bool has_more;                  /* a send was prepared that others are to follow */
 	struct uring_port_list at_once; /* ports whose send is REQUEST_AT_ONCE */
-	bool hung_up;                   /* some port is to be looked at for it */
-	bool watches_due;               /* some watch is to be armed */
+	struct uring_port_list hung_up; /* ports whose receive is to be begun anew for it */
+	struct ipci_watch_list watches; /* that are to be armed */
 	int poll_fd; /* an epoll for others to poll, which outlives a ring; -1 until asked for */
 };
 
@@ -323,6 +324,8 @@ uring_create(struct ipci_engine **ret, struct ipc_loop *loop, unsigned int buffe
 	engine->poll_fd = -1;
 	TAILQ_INIT(&engine->arm);
 	TAILQ_INIT(&engine->at_once);
+	TAILQ_INIT(&engine->hung_up);
+	TAILQ_INIT(&engine->watches);
 	r = map_buffers(engine);
 	if (r == 0)
 		r = open_ring(engine, ret_step);
@@ -470,39 +473,41 @@ arm_ports(struct ipci_engine *engine)
 	}
 }
 
+/* Have the watch armed before the kernel is entered next. */
 static void
-arm_watch(struct ipci_engine *engine, struct ipc_watch *watch)
+want_watch(struct ipci_engine *engine, struct ipc_watch *watch)
 {
-	struct io_uring_sqe *sqe;
+	/* After its callback, which may deal with the event, it is wanted again. */
+	if (!watch->loop || watch->is_due || watch->is_fired || watch->of_engine != REQUEST_IDLE)
+		return;
+	watch->is_due = true;
+	TAILQ_INSERT_TAIL(&engine->watches, watch, due);
+}
 
-	if (!watch->loop || watch->of_engine != REQUEST_IDLE)
+static void
+watch_not_due(struct ipci_engine *engine, struct ipc_watch *watch)
+{
+	if (!watch->is_due)
 		return;
-	/* Not before its callback, which may deal with the event. */
-	if (watch->is_fired) {
-		engine->watches_due = true;
-		return;
-	}
-	sqe = get_request(engine);
-	if (!sqe) {
-		engine->watches_due = true;
-		return;
-	}
-	io_uring_prep_poll_add(sqe, watch->fd, watch->events);
-	io_uring_sqe_set_data64(sqe, tag(watch, KIND_WATCH));
-	watch->of_engine = REQUEST_ACTIVE;
+	watch->is_due = false;
+	TAILQ_REMOVE(&engine->watches, watch, due);
 }
 
 static void
 arm_watches(struct ipci_engine *engine)
 {
-	struct ipc_loop *loop = engine->loop;
+	struct io_uring_sqe *sqe;
 	struct ipc_watch *watch;
 
-	engine->watches_due = false;
-	arm_watch(engine, &loop->wake);
-	arm_watch(engine, &loop->alarm);
-	TAILQ_FOREACH(watch, &loop->watches, all)
-	arm_watch(engine, watch);
+	while ((watch = TAILQ_FIRST(&engine->watches))) {
+		sqe = get_request(engine);
+		if (!sqe)
+			return;
+		watch_not_due(engine, watch);
+		io_uring_prep_poll_add(sqe, watch->fd, watch->events);
+		io_uring_sqe_set_data64(sqe, tag(watch, KIND_WATCH));
+		watch->of_engine = REQUEST_ACTIVE;
+	}
 }
 
 /* Ports that are far behind, or have something while others found no buffer, take no more. */
@@ -513,8 +518,7 @@ pause_ports(struct ipci_engine *engine)
 	struct ipci_port *port;
 	struct uring_port *up;
 
-	TAILQ_FOREACH(port, &engine->loop->ready, ready)
-	{
+	TAILQ_FOREACH (port, &engine->loop->ready, ready) {
 		up = port->of_engine;
 		if (port->channel->in.n_arrived >= behind)
 			cancel(engine, up, receive_kind(up), &up->receive);
@@ -525,17 +529,12 @@ pause_ports(struct ipci_engine *engine)
 static void
 restart_hung_up(struct ipci_engine *engine)
 {
-	struct ipci_port *port;
 	struct uring_port *up;
 
-	engine->hung_up = false;
-	TAILQ_FOREACH(port, &engine->loop->ports, all)
-	{
-		up = port->of_engine;
-		if (up->hung_up && !up->restarted) {
-			up->restarted = true;
-			cancel(engine, up, receive_kind(up), &up->receive);
-		}
+	while ((up = TAILQ_FIRST(&engine->hung_up))) {
+		up->is_restarted = false;
+		TAILQ_REMOVE(&engine->hung_up, up, hung);
+		cancel(engine, up, receive_kind(up), &up->receive);
 	}
 }
 
@@ -547,10 +546,8 @@ prepare(struct ipci_engine *engine)
 	if (engine->loop->n_ready)
 		pause_ports(engine);
 	arm_ports(engine);
-	if (engine->hung_up)
-		restart_hung_up(engine);
-	if (engine->watches_due)
-		arm_watches(engine);
+	restart_hung_up(engine);
+	arm_watches(engine);
 }
 
 /* Completions. */
@@ -651,7 +648,8 @@ hangup_completed(struct ipci_engine *engine, struct uring_port *up, int result)
 		return;
 	}
 	up->hung_up = true;
-	engine->hung_up = true;
+	up->is_restarted = true;
+	TAILQ_INSERT_TAIL(&engine->hung_up, up, hung);
 }
 
 static void
@@ -695,11 +693,9 @@ static void
 watch_completed(struct ipci_engine *engine, struct ipc_watch *watch, int result)
 {
 	watch->of_engine = REQUEST_IDLE;
-	engine->watches_due = true;
-	if (result >= 0)
-		ipci_watch_fire(watch, (unsigned int)result);
-	else if (result != -ECANCELED)
-		ipci_watch_fire(watch, POLLERR);
+	if (result != -ECANCELED)
+		ipci_watch_fire(watch, result < 0 ? POLLERR : (unsigned int)result);
+	want_watch(engine, watch);
 }
 
 static void
@@ -752,8 +748,7 @@ reap(struct ipci_engine *engine)
 
 	if (!engine->has_ring)
 		return;
-	io_uring_for_each_cqe(&engine->ring, head, cqe)
-	{
+	io_uring_for_each_cqe (&engine->ring, head, cqe) {
 		copy = *cqe;
 		if (ipci_seam_complete(&copy))
 			completed(engine, &copy);
@@ -774,6 +769,13 @@ forget_requests(struct ipci_engine *engine, struct uring_port *up)
 	up->hangup = REQUEST_IDLE;
 }
 
+static void
+forget_watch(struct ipci_engine *engine, struct ipc_watch *watch)
+{
+	watch->of_engine = REQUEST_IDLE;
+	want_watch(engine, watch);
+}
+
 /*
  * Another thread has the loop now, and a ring knows only the one that submitted first. What was
  * completed is here; the rest ends with the ring, without having been done.
@@ -788,17 +790,15 @@ rehome(struct ipci_engine *engine)
 
 	reap(engine);
 	close_ring(engine);
-	TAILQ_FOREACH(port, &engine->loop->ports, all)
-	{
+	TAILQ_FOREACH (port, &engine->loop->ports, all) {
 		up = port->of_engine;
 		forget_requests(engine, up);
 		want_receive(engine, up);
 	}
-	TAILQ_FOREACH(watch, &engine->loop->watches, all)
-	watch->of_engine = REQUEST_IDLE;
-	engine->loop->wake.of_engine = REQUEST_IDLE;
-	engine->loop->alarm.of_engine = REQUEST_IDLE;
-	engine->watches_due = true;
+	TAILQ_FOREACH (watch, &engine->loop->watches, all)
+		forget_watch(engine, watch);
+	forget_watch(engine, &engine->loop->wake);
+	forget_watch(engine, &engine->loop->alarm);
 	return open_ring(engine, &step);
 }
 
@@ -841,6 +841,34 @@ kernel_has_work(const struct ipci_engine *engine)
 	return kernel_flags(engine) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
 }
 
+/* Does anything go on only when this send is done? Then that is to end a wait. */
+static bool
+is_waited_for(const struct uring_port *up)
+{
+	const struct ipci_port *port = up->port;
+
+	return up->is_full || port->wants_room || port->wants_empty ||
+	       !ipci_queue_is_last(&port->channel->out, &up->parcel);
+}
+
+/* Is there nothing to be done before a wait has brought something? */
+static bool
+may_sleep(const struct ipci_engine *engine)
+{
+	const struct ipc_loop *loop = engine->loop;
+	const struct uring_port *up;
+
+	/* Where many requests were prepared the kernel has been entered on the way. */
+	if (io_uring_cq_ready(&engine->ring) || loop->n_ready || !TAILQ_EMPTY(&loop->fired) ||
+		!TAILQ_EMPTY(&loop->output))
+		return false;
+	/* More was gathered, or asked for, since a send was prepared that ends no wait. */
+	TAILQ_FOREACH (up, &engine->at_once, at_once)
+		if (is_waited_for(up))
+			return false;
+	return true;
+}
+
 static int
 uring_wait(struct ipci_engine *engine, int timeout_ms)
 {
@@ -853,7 +881,7 @@ uring_wait(struct ipci_engine *engine, int timeout_ms)
 	if (r < 0)
 		return r;
 	prepare(engine);
-	wait = timeout_ms && !io_uring_cq_ready(&engine->ring);
+	wait = timeout_ms && may_sleep(engine);
 	if (wait || io_uring_sq_ready(&engine->ring) || kernel_has_work(engine))
 		return enter(engine, wait, timeout_ms);
 	reap(engine);
@@ -932,6 +960,10 @@ uring_detach(struct ipci_engine *engine, struct ipci_port *port)
 	struct uring_port *up = port->of_engine;
 
 	not_due(engine, up);
+	if (up->is_restarted)
+		TAILQ_REMOVE(&engine->hung_up, up, hung);
+	if (up->send == REQUEST_AT_ONCE)
+		TAILQ_REMOVE(&engine->at_once, up, at_once);
 	free(up);
 	port->of_engine = NULL;
 }
@@ -946,16 +978,6 @@ uring_receive(struct ipci_engine *engine, struct ipci_port *port)
 		ipci_port_has_output(port);
 	}
 	want_receive(engine, up);
-}
-
-/* Does anything go on only when this send is done? Then that is to end a wait. */
-static bool
-is_waited_for(const struct uring_port *up)
-{
-	const struct ipci_port *port = up->port;
-
-	return up->is_full || port->wants_room || port->wants_empty ||
-	       !ipci_queue_is_last(&port->channel->out, &up->parcel);
 }
 
 static void
@@ -1032,7 +1054,7 @@ static int
 uring_watch(struct ipci_engine *engine, struct ipc_watch *watch)
 {
 	watch->of_engine = REQUEST_IDLE;
-	engine->watches_due = true;
+	want_watch(engine, watch);
 	return 0;
 }
 
@@ -1042,13 +1064,16 @@ uring_unwatch(struct ipci_engine *engine, struct ipc_watch *watch)
 	enum request request = watch->of_engine;
 	int r = 0;
 
+	watch_not_due(engine, watch);
 	while (watch->of_engine != REQUEST_IDLE && r == 0) {
 		cancel(engine, watch, KIND_WATCH, &request);
 		r = enter(engine, true, -1);
 	}
+	/* It was wanted again when it ended. */
+	watch_not_due(engine, watch);
 }
 
-/* Have nothing under way. */
+/* Have nothing under way, and all of it due. */
 static void
 end_requests(struct ipci_engine *engine)
 {
@@ -1056,14 +1081,16 @@ end_requests(struct ipci_engine *engine)
 	struct ipci_port *port;
 	struct ipc_watch *watch;
 
-	TAILQ_FOREACH(port, &loop->ports, all)
-	uring_quiesce(engine, port);
-	TAILQ_FOREACH(watch, &loop->watches, all)
-	uring_unwatch(engine, watch);
+	TAILQ_FOREACH (port, &loop->ports, all) {
+		uring_quiesce(engine, port);
+		uring_receive(engine, port);
+	}
+	TAILQ_FOREACH (watch, &loop->watches, all) {
+		uring_unwatch(engine, watch);
+		want_watch(engine, watch);
+	}
 	uring_unwatch(engine, &loop->wake);
-	TAILQ_FOREACH(port, &loop->ports, all)
-	uring_receive(engine, port);
-	engine->watches_due = true;
+	want_watch(engine, &loop->wake);
 }
 
 static int
@@ -1092,6 +1119,7 @@ uring_fd(struct ipci_engine *engine)
 const struct ipci_engine_ops ipci_engine_uring = {
 	.name = "io_uring",
 	.looks_are_free = true,
+	.sees_once = true,
 	.create = uring_create,
 	.destroy = uring_destroy,
 	.attach = uring_attach,
@@ -1101,6 +1129,7 @@ const struct ipci_engine_ops ipci_engine_uring = {
 	.send_more = uring_send_more,
 	.receive = uring_receive,
 	.watch = uring_watch,
+	.watch_again = want_watch,
 	.unwatch = uring_unwatch,
 	.wait = uring_wait,
 	.submit = uring_submit,

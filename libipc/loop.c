@@ -21,7 +21,6 @@
 
 /* The page of a loop that a forked child finds wiped. */
 #define LIFE_SIZE 4096
-#define ALIVE     1
 
 /* It comes at once, or something is wrong. */
 #define PROOF_TURNS   8
@@ -54,12 +53,6 @@ resolve_options(struct ipc_loop_options *ret, const struct ipc_loop_options *opt
 	return ret->spin_us < -1 || ret->spin_us > IPC_CHANNEL_SPIN_US_LIMIT ? -EINVAL : 0;
 }
 
-bool
-ipci_loop_is_ours(const struct ipc_loop *loop)
-{
-	return *loop->life == ALIVE;
-}
-
 /* Called at once by the engine: no callback. */
 static void
 woken(struct ipc_watch *watch, unsigned int events, void *user)
@@ -78,7 +71,8 @@ woken(struct ipc_watch *watch, unsigned int events, void *user)
 void
 ipci_loop_wake(struct ipc_loop *loop)
 {
-	if (loop->alarm.fd < 0 || loop->woken)
+	/* A child has the parent's descriptors: what it did to them the parent would see. */
+	if (loop->alarm.fd < 0 || loop->woken || !ipci_loop_is_ours(loop))
 		return;
 	loop->woken = true;
 	loop->stats.syscalls++;
@@ -99,7 +93,8 @@ ipci_loop_set_alarm(struct ipc_loop *loop)
 	int64_t at_ns = next_due_ns(loop);
 
 	/* The end of a turn sees to it. */
-	if (loop->alarm.fd < 0 || loop->turning || at_ns == loop->alarm_ns)
+	if (loop->alarm.fd < 0 || loop->turning || at_ns == loop->alarm_ns ||
+		!ipci_loop_is_ours(loop))
 		return;
 	loop->alarm_ns = at_ns;
 	loop->stats.syscalls++;
@@ -107,19 +102,31 @@ ipci_loop_set_alarm(struct ipc_loop *loop)
 }
 
 static void
-loop_free(struct ipc_loop *loop)
+close_descriptor(int *fd)
 {
-	bool ours = ipci_loop_is_ours(loop);
+	if (*fd >= 0)
+		(void)ipci_sys_close(*fd);
+	*fd = -1;
+}
 
+/* Everything but the loop's own memory, which a turn may still be using. */
+static void
+loop_close(struct ipc_loop *loop)
+{
 	ipci_watch_finish(&loop->wake);
 	ipci_watch_finish(&loop->alarm);
 	if (loop->engine)
-		loop->ops->destroy(loop->engine, ours);
-	if (loop->wake.fd >= 0)
-		(void)ipci_sys_close(loop->wake.fd);
-	if (loop->alarm.fd >= 0)
-		(void)ipci_sys_close(loop->alarm.fd);
+		loop->ops->destroy(loop->engine, ipci_loop_is_ours(loop));
+	loop->engine = NULL;
+	close_descriptor(&loop->wake.fd);
+	close_descriptor(&loop->alarm.fd);
 	ipci_packet_cache_finish(&loop->packets);
+}
+
+static void
+loop_free(struct ipc_loop *loop)
+{
+	loop_close(loop);
 	ipci_sys_unmap(loop->life, LIFE_SIZE);
 	free(loop);
 }
@@ -139,7 +146,7 @@ loop_alloc(const struct ipc_loop_options *options)
 		free(loop);
 		return NULL;
 	}
-	*loop->life = ALIVE;
+	*loop->life = IPCI_LOOP_ALIVE;
 
 	TAILQ_INIT(&loop->ports);
 	TAILQ_INIT(&loop->ready);
@@ -356,10 +363,14 @@ ipc_loop_destroy(struct ipc_loop *loop)
 	ipci_ports_finish(loop);
 	ipci_watches_finish(loop);
 	ipci_timers_finish(&loop->timers);
-	if (loop->turning && ipci_loop_is_ours(loop))
-		loop->destroyed = true;
-	else
+	if (!loop->turning) {
 		loop_free(loop);
+		return NULL;
+	}
+	loop->destroyed = true;
+	/* A child may never come back from the callback, and holds the parent's descriptors. */
+	if (!ipci_loop_is_ours(loop))
+		loop_close(loop);
 	return NULL;
 }
 
@@ -515,6 +526,8 @@ turn(struct ipc_loop *loop, struct ipci_deadline *deadline)
 		now_ns = ipci_sys_now_ns();
 		ipci_timers_call(loop, now_ns);
 	}
+	if (!ipci_loop_is_ours(loop))
+		return -ECHILD;
 	if (!loop->destroyed)
 		ipci_ports_send(loop);
 	return 0;
@@ -533,6 +546,20 @@ begin(struct ipc_loop *loop)
 	return 0;
 }
 
+/* What was gathered goes, also what waited for other records of its channel. */
+static void
+submit(struct ipc_loop *loop)
+{
+	int round;
+
+	for (round = 0; round < SETTLE_ROUNDS_MAX && loop->ops->submit; round++) {
+		loop->ops->submit(loop->engine);
+		if (TAILQ_EMPTY(&loop->output))
+			break;
+		ipci_ports_send(loop);
+	}
+}
+
 static void
 end(struct ipc_loop *loop)
 {
@@ -541,8 +568,9 @@ end(struct ipc_loop *loop)
 		loop_free(loop);
 		return;
 	}
-	if (loop->ops->submit)
-		loop->ops->submit(loop->engine);
+	if (!ipci_loop_is_ours(loop))
+		return;
+	submit(loop);
 	if (loop->alarm.fd >= 0)
 		settle(loop);
 }

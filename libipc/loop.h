@@ -7,6 +7,7 @@
  * (descriptors in it), timers.c.
  */
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
 
@@ -44,7 +45,9 @@ struct ipci_port {
 struct ipc_watch {
 	TAILQ_ENTRY(ipc_watch) all;   /* ipc_loop.watches */
 	TAILQ_ENTRY(ipc_watch) fired; /* ipc_loop.fired */
+	TAILQ_ENTRY(ipc_watch) due;   /* of the engine, if it has to be begun anew each time */
 	bool is_fired;
+	bool is_due;
 	bool internal; /* the loop's own: its fn is called at once and makes no callbacks */
 	bool stopped;  /* within its callback */
 	unsigned int events;
@@ -98,8 +101,22 @@ struct ipc_loop {
 	struct ipc_loop_stats stats;
 };
 
+/* What a loop's page of life has in the process that made it. */
+#define IPCI_LOOP_ALIVE 1
+
 /* Does this process own the loop? A child of fork(2) does not. */
-bool ipci_loop_is_ours(const struct ipc_loop *loop);
+static inline bool
+ipci_loop_is_ours(const struct ipc_loop *loop)
+{
+	return *loop->life == IPCI_LOOP_ALIVE;
+}
+
+/* After a callback: has it destroyed the loop, or is this the child of a fork within it? */
+static inline bool
+ipci_loop_is_over(const struct ipc_loop *loop)
+{
+	return loop->destroyed || !ipci_loop_is_ours(loop);
+}
 
 /* Let whoever polls the loop's descriptor know of work that no engine sees. */
 void ipci_loop_wake(struct ipc_loop *loop);
@@ -118,6 +135,15 @@ static inline const struct ipci_port_limits *
 ipci_port_limits(const struct ipci_port *port)
 {
 	return &port->loop->limits;
+}
+
+/* Return: 0, or why nothing can be sent from the port. */
+static inline int
+ipci_port_error(const struct ipci_port *port)
+{
+	if (!ipci_loop_is_ours(port->loop))
+		return -ECHILD;
+	return port->channel->broken ? port->channel->broken : port->channel->out.queue.dead;
 }
 
 /* A message was refused for want of room. */

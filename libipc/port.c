@@ -57,18 +57,22 @@ no_output(struct ipci_port *port)
 	TAILQ_REMOVE(&port->loop->output, port, output);
 }
 
-/* Is there what a sender waits for? */
 static bool
-may_go_on(const struct ipci_port *port)
+has_room(const struct ipci_port *port)
 {
-	return (port->wants_room && ipci_queue_has_room(port->channel)) ||
-	       (port->wants_empty && ipci_out_is_empty(&port->channel->out));
+	return port->wants_room && ipci_queue_has_room(port->channel);
+}
+
+static bool
+has_emptied(const struct ipci_port *port)
+{
+	return port->wants_empty && ipci_out_is_empty(&port->channel->out);
 }
 
 void
 ipci_port_sent(struct ipci_port *port)
 {
-	if (may_go_on(port))
+	if (has_room(port) || has_emptied(port))
 		ipci_port_ready(port);
 }
 
@@ -91,8 +95,7 @@ ipci_ports_wake(struct ipc_loop *loop, int64_t now_ns)
 	if (!loop->nap_until_ns || now_ns < loop->nap_until_ns)
 		return;
 	loop->nap_until_ns = 0;
-	TAILQ_FOREACH(port, &loop->ports, all)
-	{
+	TAILQ_FOREACH (port, &loop->ports, all) {
 		if (!port->naps)
 			continue;
 		port->naps = false;
@@ -128,9 +131,9 @@ is_watched(const struct ipc_loop *loop, int fd)
 {
 	const struct ipc_watch *watch;
 
-	TAILQ_FOREACH(watch, &loop->watches, all)
-	if (watch->fd == fd)
-		return true;
+	TAILQ_FOREACH (watch, &loop->watches, all)
+		if (watch->fd == fd)
+			return true;
 	return false;
 }
 
@@ -165,7 +168,9 @@ ipc_loop_attach(struct ipc_loop *loop, struct ipc_channel *channel,
 	channel->in.special |= IPCI_SPECIAL_LOOP;
 	channel->in.metered = true;
 	channel->in.credit = 0;
+	/* Nothing goes the short ways, which know no limits. */
 	channel->out.lone_end = 0;
+	channel->out.writer.end = channel->out.writer.cursor;
 	channel->out.queue.messages_sent = channel->out.counts.messages;
 	/* What arrived before, and what was gathered. */
 	ipci_port_ready(port);
@@ -303,7 +308,7 @@ give(struct ipci_port *port, unsigned int *share)
 	struct ipc_message message;
 	int r = 0;
 
-	while (*share && loop->current == port) {
+	while (*share && loop->current == port && ipci_loop_is_ours(loop)) {
 		if (ipci_likely(in->reader.run_left && !in->reader.run_flags &&
 				!(in->special & IPCI_SPECIAL_STATE))) {
 			ipci_reader_give_plain(&in->reader, &message);
@@ -330,10 +335,12 @@ give(struct ipci_port *port, unsigned int *share)
 static void
 tell_of_room(struct ipci_port *port)
 {
-	if (!may_go_on(port))
+	bool room = has_room(port), emptied = has_emptied(port);
+
+	if (!room && !emptied)
 		return;
-	port->wants_room = false;
-	port->wants_empty = false;
+	port->wants_room &= !room;
+	port->wants_empty &= !emptied;
 	/* Whoever turns the loop for want of room is answered even without a handler. */
 	port->loop->stats.events++;
 	if (port->handler.writable)
@@ -349,7 +356,7 @@ serve(struct ipci_port *port, unsigned int *share)
 
 	loop->current = port;
 	r = give(port, share);
-	if (loop->current != port)
+	if (loop->current != port || !ipci_loop_is_ours(loop))
 		return;
 	/* Of a large message's parts only some are taken at a time. */
 	if (r == -EAGAIN && port->channel->in.arrived)
@@ -377,7 +384,7 @@ serve_round(struct ipc_loop *loop, unsigned int budget)
 	unsigned int n = loop->n_ready, share, left;
 	struct ipci_port *port;
 
-	for (; n && budget && loop->n_ready && !loop->destroyed; n--) {
+	for (; n && budget && loop->n_ready && !ipci_loop_is_over(loop); n--) {
 		port = TAILQ_FIRST(&loop->ready);
 		not_ready(port);
 		share = loop->n_ready ? IPCI_MIN(budget, IPC_LOOP_SHARE) : budget;
@@ -397,7 +404,7 @@ ipci_ports_deliver(struct ipc_loop *loop)
 	do {
 		before = budget;
 		budget = serve_round(loop, before);
-	} while (budget && budget < before && loop->n_ready && !loop->destroyed);
+	} while (budget && budget < before && loop->n_ready && !ipci_loop_is_over(loop));
 }
 
 static void

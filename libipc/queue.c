@@ -260,10 +260,8 @@ check(struct ipc_channel *channel, const struct ipc_message *message)
 {
 	struct ipci_deadline at_once = ipci_deadline(0);
 	bool anonymous = false;
-	int r = atomic_load_explicit(&channel->broken, memory_order_relaxed);
+	int r = ipci_port_error(channel->port);
 
-	if (r == 0)
-		r = channel->out.queue.dead;
 	if (r == 0)
 		r = ipci_out_check(channel, message, &at_once);
 	if (r == 0 && message->n_fds)
@@ -311,10 +309,8 @@ ipci_queue_message(struct ipc_channel *channel, const struct ipc_message *messag
 int
 ipci_queue_state(struct ipc_channel *channel)
 {
-	int r = atomic_load_explicit(&channel->broken, memory_order_relaxed);
+	int r = ipci_port_error(channel->port);
 
-	if (r == 0)
-		r = channel->out.queue.dead;
 	if (r < 0)
 		return r;
 	if (ipci_out_is_empty(&channel->out))

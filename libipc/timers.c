@@ -107,7 +107,7 @@ ipci_timers_call(struct ipc_loop *loop, int64_t now_ns)
 	struct ipci_timers *timers = &loop->timers;
 	struct ipc_timer *timer;
 
-	while (!loop->destroyed && timers->n && timers->heap[0]->due_ns <= now_ns) {
+	while (!ipci_loop_is_over(loop) && timers->n && timers->heap[0]->due_ns <= now_ns) {
 		timer = timers->heap[0];
 		if (timer->period_ns)
 			advance(timers, timer, now_ns);

@@ -35,19 +35,44 @@ not_fired(struct ipc_watch *watch)
 	TAILQ_REMOVE(&watch->loop->fired, watch, fired);
 }
 
+/* Has the descriptor still the event that an engine saw before others had their turn? */
+static bool
+is_still_so(struct ipc_watch *watch)
+{
+	int r;
+
+	if (!watch->loop->ops->sees_once)
+		return true;
+	watch->loop->stats.syscalls++;
+	r = ipci_sys_poll(watch->fd, (short)watch->events, 0);
+	watch->fired_events = (unsigned int)r;
+	return r > 0;
+}
+
+static void
+call(struct ipc_watch *watch)
+{
+	struct ipc_loop *loop = watch->loop;
+
+	loop->stats.events++;
+	loop->current_watch = watch;
+	watch->fn(watch, watch->fired_events, watch->user);
+	loop->current_watch = NULL;
+}
+
 void
 ipci_watches_call(struct ipc_loop *loop)
 {
 	struct ipc_watch *watch;
 
-	while (!loop->destroyed && (watch = TAILQ_FIRST(&loop->fired))) {
+	while (!ipci_loop_is_over(loop) && (watch = TAILQ_FIRST(&loop->fired))) {
 		not_fired(watch);
-		loop->stats.events++;
-		loop->current_watch = watch;
-		watch->fn(watch, watch->fired_events, watch->user);
-		loop->current_watch = NULL;
+		if (is_still_so(watch))
+			call(watch);
 		if (watch->stopped)
 			free(watch);
+		else if (loop->ops->watch_again && !ipci_loop_is_over(loop))
+			loop->ops->watch_again(loop->engine, watch);
 	}
 }
 
@@ -133,12 +158,12 @@ check_watch(const struct ipc_loop *loop, int fd, unsigned int events)
 		return -EINVAL;
 	if (loop->alarm.fd >= 0 && fd == loop->ops->fd(loop->engine))
 		return -EINVAL;
-	TAILQ_FOREACH(watch, &loop->watches, all)
-	if (watch->fd == fd)
-		return -EEXIST;
-	TAILQ_FOREACH(port, &loop->ports, all)
-	if (port->channel->fd == fd)
-		return -EEXIST;
+	TAILQ_FOREACH (watch, &loop->watches, all)
+		if (watch->fd == fd)
+			return -EEXIST;
+	TAILQ_FOREACH (port, &loop->ports, all)
+		if (port->channel->fd == fd)
+			return -EEXIST;
 	return probe_watch(fd);
 }
 
