@@ -519,9 +519,11 @@ flood_as_nobody(struct ipc_channel *channel, void *arg)
 static void
 a_flood_of_descriptors_waits_for_the_kernel_and_loses_none(void **state)
 {
-	struct worker worker = worker_start(OPTIONS(.fds_max = 1), flood_as_nobody, NULL);
+	struct worker worker;
 
 	(void)state;
+	skip_without_descriptor_limit();
+	worker = worker_start(OPTIONS(.fds_max = 1), flood_as_nobody, NULL);
 	receive_flood(worker.channel, NULL);
 	worker_end(&worker);
 }

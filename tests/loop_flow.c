@@ -406,7 +406,7 @@ nothing_is_lost(const struct ipc_loop_options *options, uint64_t n, size_t size_
 static void
 nothing_is_lost_of_a_flood(void **state)
 {
-	unsigned int n = test_count(1000000, 50000);
+	unsigned int n = test_count(1000000, 10000);
 
 	(void)state;
 	nothing_is_lost(NULL, n, 9, false);
@@ -419,14 +419,14 @@ static void
 nothing_is_lost_of_a_flood_with_descriptors(void **state)
 {
 	(void)state;
-	nothing_is_lost(NULL, test_count(50000, 5000), 3000, true);
-	nothing_is_lost(LOOP_OPTIONS(.out_fds_max = 3), test_count(20000, 2000), 3000, true);
+	nothing_is_lost(NULL, test_count(50000, 1000), 3000, true);
+	nothing_is_lost(LOOP_OPTIONS(.out_fds_max = 3), test_count(20000, 500), 3000, true);
 }
 
 static void
 nothing_is_lost_with_narrow_limits(void **state)
 {
-	unsigned int n = test_count(20000, 2000);
+	unsigned int n = test_count(20000, 500);
 
 	(void)state;
 	nothing_is_lost(LOOP_OPTIONS(.out_messages_max = 1), n, 1000, false);
@@ -493,7 +493,8 @@ what_a_peer_does_not_read_takes_bounded_memory(void **state)
 static void
 two_ends_that_flood_each_other_both_go_on(void **state)
 {
-	struct pump to = {.n = 20000, .size_max = 5000, .pipe_fd = -1}, fro = to;
+	unsigned int n = test_count(20000, 1000);
+	struct pump to = {.n = n, .size_max = 5000, .pipe_fd = -1}, fro = to;
 	struct ear ear = {.on_writable = pump_goes_on, .arg = &fro};
 	struct fixture f;
 
@@ -507,7 +508,7 @@ two_ends_that_flood_each_other_both_go_on(void **state)
 	ear_attach(&ear, f.loop, f.peer);
 	pump_send(&to, f.own);
 	pump_send(&fro, f.peer);
-	turn_until(f.loop, f.ear.messages == 20000 && ear.messages == 20000);
+	turn_until(f.loop, f.ear.messages == n && ear.messages == n);
 	free(to.payload);
 	free(fro.payload);
 	fixture_close(&f);

@@ -148,7 +148,7 @@ answer(void *arg)
 {
 	struct channels *channels = arg;
 	unsigned int first = channels->n - CHANNELS, i;
-	struct end ends[CHANNELS] = {{NULL}};
+	struct end ends[CHANNELS] = {{.crowd = NULL}};
 	struct crowd crowd = {.n = CHANNELS, .ends = ends, .answers = true};
 
 	alarm(soak_seconds() + TEST_SECONDS_MAX);
