@@ -406,7 +406,7 @@ nothing_is_lost(const struct ipc_loop_options *options, uint64_t n, size_t size_
 static void
 nothing_is_lost_of_a_flood(void **state)
 {
-	unsigned int n = test_count(1000000, 10000);
+	unsigned int n = test_count(1000000, 100000);
 
 	(void)state;
 	nothing_is_lost(NULL, n, 9, false);

@@ -1,0 +1,338 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The way in on io_uring: which receives are armed, and what their completions bring.
+ *
+ * A port has one multishot receive, which takes its buffers from a ring that all ports share, so
+ * that the memory is bounded; a port that is far behind is paused, so that it does not take them
+ * all. Another request watches for the peer's hang-up: on kernels before spring 2026 a multishot
+ * receive could miss the end of stream.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <string.h>
+
+#include "seam_uring.h"
+#include "uring.h"
+
+/* A port with as many packets that wait to be given out is paused. */
+#define BEHIND_MAX 8U
+
+/* A peer that died with unread data gives ECONNRESET once, before what it had sent. */
+#define RESETS_MAX 8U
+
+enum ipci_uring_kind
+ipci_uring_receive_kind(const struct ipci_uring_port *up)
+{
+	return up->way == IPCI_WAY_DIRECT ? IPCI_KIND_READABLE : IPCI_KIND_RECEIVE;
+}
+
+static void
+release_nothing(struct ipci_arrived *arrived)
+{
+	(void)arrived;
+}
+
+void
+ipci_uring_init_receive(struct ipci_uring_port *up)
+{
+	const struct ipci_limits *limits = &up->port->channel->in.limits;
+
+	up->end.release = release_nothing;
+	if (limits->record_max > IPCI_URING_PACKET_MAX)
+		up->way = IPCI_WAY_DIRECT;
+	else if (limits->fds_max)
+		up->way = IPCI_WAY_ONE_BY_ONE;
+	else
+		up->way = IPCI_WAY_MULTISHOT;
+}
+
+/* Packets that may wait to be given out before the port is paused. */
+static unsigned int
+behind_max(const struct ipci_uring_port *up)
+{
+	return up->way == IPCI_WAY_ONE_BY_ONE ? 1 : BEHIND_MAX;
+}
+
+void
+ipci_uring_want_receive(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	if (up->is_due || up->is_quiet || up->receive != IPCI_REQUEST_IDLE || up->port->failed)
+		return;
+	up->is_due = true;
+	engine->n_starved += up->is_starved;
+	TAILQ_INSERT_TAIL(&engine->arm, up, arm);
+}
+
+void
+ipci_uring_no_receive(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	if (!up->is_due)
+		return;
+	up->is_due = false;
+	engine->n_starved -= up->is_starved;
+	TAILQ_REMOVE(&engine->arm, up, arm);
+}
+
+static bool
+arm_hangup(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	struct io_uring_sqe *sqe;
+
+	if (up->hung_up || up->way == IPCI_WAY_DIRECT || up->hangup != IPCI_REQUEST_IDLE)
+		return true;
+	sqe = ipci_uring_request(engine);
+	if (!sqe)
+		return false;
+	io_uring_prep_poll_add(sqe, up->port->channel->fd, POLLRDHUP);
+	io_uring_sqe_set_data64(sqe, ipci_uring_tag(up, IPCI_KIND_HANGUP));
+	ipci_seam_submit(sqe);
+	up->hangup = IPCI_REQUEST_ACTIVE;
+	return true;
+}
+
+/* With memory of the port's own for control data, and for what the kernel says of the packet. */
+static void
+prepare_one(struct ipci_uring_port *up, struct io_uring_sqe *sqe)
+{
+	up->receive_part.iov_len = IPCI_URING_BUFFER_SIZE;
+	up->receive_header = (struct msghdr){
+		.msg_iov = &up->receive_part,
+		.msg_iovlen = 1,
+		.msg_control = up->receive_control.bytes,
+		.msg_controllen = sizeof(up->receive_control.bytes),
+	};
+	io_uring_prep_recvmsg(sqe, up->port->channel->fd, &up->receive_header, MSG_CMSG_CLOEXEC);
+}
+
+static bool
+arm_receive(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	struct io_uring_sqe *sqe = ipci_uring_request(engine);
+	int fd = up->port->channel->fd;
+
+	if (!sqe)
+		return false;
+	if (up->way == IPCI_WAY_DIRECT)
+		io_uring_prep_poll_add(sqe, fd, POLLIN);
+	else if (up->way == IPCI_WAY_ONE_BY_ONE)
+		prepare_one(up, sqe);
+	else
+		io_uring_prep_recvmsg_multishot(sqe, fd, &up->receive_header, 0);
+	if (up->way != IPCI_WAY_DIRECT) {
+		sqe->flags |= IOSQE_BUFFER_SELECT;
+		sqe->buf_group = IPCI_URING_BUFFER_GROUP;
+	}
+	io_uring_sqe_set_data64(sqe, ipci_uring_tag(up, ipci_uring_receive_kind(up)));
+	ipci_seam_submit(sqe);
+	up->receive = IPCI_REQUEST_ACTIVE;
+	return true;
+}
+
+/*
+ * First come, first served. Without a buffer a receive ends at once; so one that did is armed only
+ * when there is one for it: else those armed with it would be in front again each time.
+ */
+static void
+arm_receives(struct ipci_engine *engine)
+{
+	unsigned int n_free = engine->n_free;
+	struct ipci_uring_port *up;
+
+	while ((up = TAILQ_FIRST(&engine->arm))) {
+		if (!n_free && up->way != IPCI_WAY_DIRECT)
+			return;
+		ipci_uring_no_receive(engine, up);
+		/* Paused: it is armed again when it has given everything out. */
+		if (up->port->channel->in.n_arrived >= behind_max(up))
+			continue;
+		if (!arm_hangup(engine, up) || !arm_receive(engine, up)) {
+			ipci_uring_want_receive(engine, up);
+			return;
+		}
+		n_free -= up->is_starved;
+		up->is_starved = false;
+	}
+}
+
+/* Ports that are far behind, or have something while others found no buffer, take no more. */
+static void
+pause_receives(struct ipci_engine *engine)
+{
+	unsigned int behind = engine->n_starved ? 1 : BEHIND_MAX;
+	struct ipci_port *port;
+	struct ipci_uring_port *up;
+
+	TAILQ_FOREACH (port, &engine->loop->ready, ready) {
+		up = port->of_engine;
+		if (port->channel->in.n_arrived >= behind)
+			ipci_uring_cancel(engine, up, ipci_uring_receive_kind(up), &up->receive);
+	}
+}
+
+/* Begin the receives anew of ports whose peer has hung up: they learn of it when they are armed. */
+static void
+restart_receives(struct ipci_engine *engine)
+{
+	struct ipci_uring_port *up;
+
+	while ((up = TAILQ_FIRST(&engine->hung_up))) {
+		up->is_restarted = false;
+		TAILQ_REMOVE(&engine->hung_up, up, hung);
+		ipci_uring_cancel(engine, up, ipci_uring_receive_kind(up), &up->receive);
+	}
+}
+
+void
+ipci_uring_prepare_receives(struct ipci_engine *engine)
+{
+	ipci_uring_buffers_give(engine);
+	if (engine->loop->n_ready)
+		pause_receives(engine);
+	arm_receives(engine);
+	restart_receives(engine);
+}
+
+static void
+arrive(struct ipci_uring_port *up, struct ipci_arrived *arrived)
+{
+	ipci_in_arrive(&up->port->channel->in, arrived);
+	ipci_port_ready(up->port);
+}
+
+/* What a multishot receive put into the memory: io_uring's header, the packet. */
+static bool
+take_of_many(struct ipci_arrived *arrived, uint8_t *memory, size_t size)
+{
+	const struct io_uring_recvmsg_out *out = (void *)memory;
+
+	if (size < sizeof(*out) || size > IPCI_URING_BUFFER_SIZE)
+		return false;
+	arrived->packet = memory + sizeof(*out);
+	arrived->arrival = (struct ipci_arrival){
+		.size = size - sizeof(*out),
+		.truncated = out->flags & MSG_TRUNC,
+		/* None are asked for. */
+		.fds_lost = out->flags & MSG_CTRUNC,
+	};
+	arrived->control_size = 0;
+	return true;
+}
+
+/* The packet alone is there. */
+static bool
+take_one(struct ipci_uring_port *up, struct ipci_arrived *arrived, uint8_t *memory, size_t size)
+{
+	const struct msghdr *header = &up->receive_header;
+
+	if (size > IPCI_URING_BUFFER_SIZE)
+		return false;
+	arrived->packet = memory;
+	arrived->arrival = (struct ipci_arrival){
+		.size = size,
+		.truncated = header->msg_flags & MSG_TRUNC,
+		.fds_lost = header->msg_flags & MSG_CTRUNC,
+	};
+	arrived->control = up->receive_control.bytes;
+	arrived->control_size = header->msg_controllen;
+	return true;
+}
+
+/* A packet, or the end of stream, lies in a buffer. */
+static bool
+take_packet(struct ipci_engine *engine, struct ipci_uring_port *up, unsigned int index, int result)
+{
+	struct ipci_uring_buffer *buffer = &engine->buffers[index];
+	uint8_t *memory = ipci_uring_buffer_memory(engine, index);
+	size_t size = (size_t)result;
+	bool taken = result >= 0;
+
+	engine->n_free--;
+	if (taken && up->way == IPCI_WAY_ONE_BY_ONE)
+		taken = take_one(up, &buffer->arrived, memory, size);
+	else if (taken)
+		taken = take_of_many(&buffer->arrived, memory, size);
+	if (!taken) {
+		ipci_uring_buffer_back(engine, index);
+		return false;
+	}
+	buffer->is_lent = true;
+	arrive(up, &buffer->arrived);
+	return true;
+}
+
+/* A receive has ended. */
+static void
+receive_ended(struct ipci_engine *engine, struct ipci_uring_port *up, int result)
+{
+	up->receive = IPCI_REQUEST_IDLE;
+	switch (result) {
+	case -ENOBUFS:
+		engine->loop->stats.starved++;
+		up->is_starved = true;
+		ipci_uring_buffers_want_more(engine);
+		break;
+	case -ECANCELED:
+	case -EINTR:
+	case -EAGAIN:
+		break;
+	case -ENOMEM:
+		ipci_port_nap(up->port);
+		return;
+	case -ECONNRESET:
+		if (++up->resets < RESETS_MAX)
+			break;
+		ipci_port_fail(up->port, result);
+		return;
+	default:
+		if (result >= 0)
+			break;
+		ipci_port_fail(up->port, result);
+		return;
+	}
+	ipci_uring_want_receive(engine, up);
+}
+
+void
+ipci_uring_received(
+	struct ipci_engine *engine, struct ipci_uring_port *up, int result, unsigned int flags)
+{
+	bool taken = true;
+
+	if (flags & IORING_CQE_F_BUFFER)
+		taken = take_packet(engine, up, flags >> IORING_CQE_BUFFER_SHIFT, result);
+	else if (result == 0 && up->way == IPCI_WAY_ONE_BY_ONE)
+		/* The end of stream used none. */
+		arrive(up, &up->end);
+	if (!taken && result >= 0)
+		ipci_port_fail(up->port, -EIO);
+	if (!(flags & IORING_CQE_F_MORE))
+		receive_ended(engine, up, result);
+}
+
+void
+ipci_uring_readable(struct ipci_engine *engine, struct ipci_uring_port *up, int result)
+{
+	up->receive = IPCI_REQUEST_IDLE;
+	if (result < 0) {
+		ipci_uring_want_receive(engine, up);
+		return;
+	}
+	up->port->channel->in.credit = 1;
+	ipci_port_ready(up->port);
+}
+
+/* The peer has hung up: a receive that does not know is begun anew, and then learns of it. */
+void
+ipci_uring_hung_up(struct ipci_engine *engine, struct ipci_uring_port *up, int result)
+{
+	up->hangup = IPCI_REQUEST_IDLE;
+	if (result < 0) {
+		ipci_uring_want_receive(engine, up);
+		return;
+	}
+	up->hung_up = true;
+	up->is_restarted = true;
+	TAILQ_INSERT_TAIL(&engine->hung_up, up, hung);
+}
