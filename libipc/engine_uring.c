@@ -43,7 +43,6 @@ uring_create(struct ipci_engine **ret, struct ipc_loop *loop, unsigned int buffe
 	if (!engine)
 		return -ENOMEM;
 	engine->loop = loop;
-	engine->entries = IPCI_URING_ENTRIES_MAX;
 	engine->n_buffers = buffers;
 	engine->poll_fd = -1;
 	TAILQ_INIT(&engine->arm);

@@ -575,7 +575,7 @@ end(struct ipc_loop *loop)
 		settle(loop);
 }
 
-/* Was there a call to stop? It counts once. */
+/* Was there a call to stop? It counts once, for what waits. */
 static bool
 stopped(struct ipc_loop *loop)
 {
@@ -598,8 +598,8 @@ ipc_loop_turn(struct ipc_loop *loop, int timeout_ms)
 	/* What came may have been nothing to tell of: a hello, a part of a large message. */
 	do
 		r = turn(loop, &deadline);
-	while (r == 0 && !loop->destroyed && !stopped(loop) && loop->stats.events == events &&
-		ipci_deadline_left_ms(&deadline, ipci_sys_now_ns()));
+	while (r == 0 && !loop->destroyed && loop->stats.events == events &&
+		ipci_deadline_left_ms(&deadline, ipci_sys_now_ns()) && !stopped(loop));
 	events = loop->stats.events - events;
 	end(loop);
 	return r < 0 ? r : (int)events;

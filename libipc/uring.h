@@ -17,9 +17,6 @@
 #include "loop.h"
 #include "queue.h"
 
-/* Requests of one submit; more go in parts. */
-#define IPCI_URING_ENTRIES_MAX 256U
-
 /* Room for what io_uring puts before a packet, for control data, and for any packet but a record
    that is larger still. */
 #define IPCI_URING_BUFFER_SIZE (200U << 10)
@@ -101,7 +98,6 @@ struct ipci_engine {
 	struct ipc_loop *loop;
 	struct io_uring ring;
 	bool has_ring;
-	unsigned int entries;
 	pthread_t thread; /* that made the ring, which serves no other */
 
 	uint8_t *memory; /* the buffers; behind them the ring that gives them to the kernel */

@@ -10,11 +10,16 @@
 #include "sys.h"
 #include "uring.h"
 
-/* A smaller ring is not worth while. */
+/* Requests of one submit; more go in parts. */
+#define ENTRIES_MAX 256U
 #define ENTRIES_MIN 8U
 /* Completions that can wait: a full queue ends multishot receives, each of which then costs a
    request. */
 #define COMPLETIONS_PER_ENTRY 8U
+
+/* The kernel frees a ring's memory some time after it was closed. */
+#define REOPEN_TRIES  1000
+#define REOPEN_NAP_MS 1
 
 /*
  * The flags to be had since Linux 6.1, and since 6.0. A ring with the first puts work off until it
@@ -29,7 +34,7 @@ static const unsigned int setup_flags[] = {
 };
 
 static int
-setup_ring(struct ipci_engine *engine)
+setup_ring(struct ipci_engine *engine, unsigned int entries)
 {
 	struct io_uring_params params;
 	unsigned int i = engine->poll_fd >= 0;
@@ -38,9 +43,9 @@ setup_ring(struct ipci_engine *engine)
 	for (; i < sizeof(setup_flags) / sizeof(setup_flags[0]) && r == -EINVAL; i++) {
 		params = (struct io_uring_params){
 			.flags = setup_flags[i],
-			.cq_entries = engine->entries * COMPLETIONS_PER_ENTRY,
+			.cq_entries = entries * COMPLETIONS_PER_ENTRY,
 		};
-		r = io_uring_queue_init_params(engine->entries, &engine->ring, &params);
+		r = io_uring_queue_init_params(entries, &engine->ring, &params);
 	}
 	return r;
 }
@@ -56,12 +61,13 @@ ipci_uring_close(struct ipci_engine *engine)
 int
 ipci_uring_open(struct ipci_engine *engine, const char **ret_step)
 {
+	unsigned int entries = ENTRIES_MAX;
 	int r;
 
 	*ret_step = "io_uring_setup";
 	/* Its memory counts against RLIMIT_MEMLOCK: a smaller one may fit. */
-	while ((r = setup_ring(engine)) == -ENOMEM && engine->entries > ENTRIES_MIN)
-		engine->entries /= 2;
+	while ((r = setup_ring(engine, entries)) == -ENOMEM && entries > ENTRIES_MIN)
+		entries /= 2;
 	if (r < 0)
 		return r;
 	engine->has_ring = true;
@@ -182,6 +188,17 @@ ipci_uring_forget_requests(struct ipci_engine *engine, struct ipci_uring_port *u
 	up->hangup = IPCI_REQUEST_IDLE;
 }
 
+static int
+reopen(struct ipci_engine *engine)
+{
+	const char *step;
+	int tries = 0, r;
+
+	while ((r = ipci_uring_open(engine, &step)) == -ENOMEM && ++tries < REOPEN_TRIES)
+		(void)ipci_sys_poll(-1, 0, REOPEN_NAP_MS);
+	return r;
+}
+
 static void
 forget_watch(struct ipci_engine *engine, struct ipc_watch *watch)
 {
@@ -196,7 +213,6 @@ forget_watch(struct ipci_engine *engine, struct ipc_watch *watch)
 static int
 rehome(struct ipci_engine *engine)
 {
-	const char *step;
 	struct ipci_port *port;
 	struct ipci_uring_port *up;
 	struct ipc_watch *watch;
@@ -212,7 +228,7 @@ rehome(struct ipci_engine *engine)
 		forget_watch(engine, watch);
 	forget_watch(engine, &engine->loop->wake);
 	forget_watch(engine, &engine->loop->alarm);
-	return ipci_uring_open(engine, &step);
+	return reopen(engine);
 }
 
 int

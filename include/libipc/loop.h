@@ -176,7 +176,8 @@ int ipc_loop_detach(struct ipc_loop *loop, struct ipc_channel *channel);
  * Waits first by spinning, as long as the loop has learned that it pays.
  *
  * Return: the callbacks made, 0 after timeout_ms or a stop; or -EBUSY (within a callback), -ECHILD,
- * -ENOMEM.
+ * -ENOMEM, and on io_uring, when another thread has the loop and a new ring cannot be had, -EMFILE,
+ * -ENFILE.
  */
 int ipc_loop_turn(struct ipc_loop *loop, int timeout_ms);
 
@@ -184,8 +185,8 @@ int ipc_loop_turn(struct ipc_loop *loop, int timeout_ms);
  * turn. */
 int ipc_loop_run(struct ipc_loop *loop);
 
-/* End ipc_loop_run(), now or when it is called next, and a turn's wait. From any thread or a signal
-   handler. */
+/* End ipc_loop_run(), now or when it is called next, or a turn's wait: the first of them. From any
+   thread or a signal handler. */
 void ipc_loop_stop(struct ipc_loop *loop);
 
 /*
