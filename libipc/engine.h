@@ -22,8 +22,6 @@ struct ipci_engine_ops {
 	const char *name;
 	/* wait(0) is no system call while nothing comes: one may look without a break. */
 	bool looks_are_free;
-	/* A watch's event is told when it comes, be it dealt with since or not. */
-	bool sees_once;
 
 	/* ret_step: what failed, in words. */
 	int (*create)(struct ipci_engine **ret, struct ipc_loop *loop, unsigned int buffers,

@@ -339,7 +339,6 @@ uring_fd(struct ipci_engine *engine)
 const struct ipci_engine_ops ipci_engine_uring = {
 	.name = "io_uring",
 	.looks_are_free = true,
-	.sees_once = true,
 	.create = uring_create,
 	.destroy = uring_destroy,
 	.attach = uring_attach,

@@ -35,14 +35,13 @@ not_fired(struct ipc_watch *watch)
 	TAILQ_REMOVE(&watch->loop->fired, watch, fired);
 }
 
-/* Has the descriptor still the event that an engine saw before others had their turn? */
+/* Has the descriptor still the event that an engine saw? Other callbacks may have dealt with it,
+   and on io_uring anybody since the last turn. */
 static bool
 is_still_so(struct ipc_watch *watch)
 {
 	int r;
 
-	if (!watch->loop->ops->sees_once)
-		return true;
 	watch->loop->stats.syscalls++;
 	r = ipci_sys_poll(watch->fd, (short)watch->events, 0);
 	watch->fired_events = (unsigned int)r;
