@@ -198,70 +198,6 @@ a_broken_channel_disturbs_no_other(void **state)
 	fixture_close(&f);
 }
 
-/* What a worker says before it is gone, and how. */
-struct words {
-	unsigned int number;
-	bool leave_unread;
-};
-
-/* Send one or two messages and be gone, without a close. */
-static void
-say_and_exit(struct ipc_channel *channel, void *arg)
-{
-	unsigned int i = ((struct words *)arg)->number;
-	struct ipc_message message = {.data = &i, .size = sizeof(i)};
-
-	if (i % 2) {
-		check_equal(ipc_channel_post(channel, &message, 0), 0);
-		check_equal(ipc_channel_flush(channel, 0), 0);
-	}
-	check_equal(ipc_channel_send(channel, &message, 0), 0);
-	_exit(0);
-}
-
-static void
-last_words_arrive(unsigned int rounds, bool leave_unread)
-{
-	struct ipc_loop *loop = loop_open(NULL);
-	struct words words = {.leave_unread = leave_unread};
-	struct worker worker;
-	struct ear ear;
-
-	for (words.number = 0; words.number < rounds; words.number++) {
-		worker = worker_start(NULL, say_and_exit, &words);
-		ear = (struct ear){.loop = NULL};
-		/* Before it has said anything, while it does, or afterwards. */
-		if (words.number % 4 == 0)
-			child_end(worker.pid);
-		ear_attach(&ear, loop, worker.channel);
-		/* What it leaves unread makes the kernel say ECONNRESET, before its words. */
-		if (leave_unread)
-			(void)ipc_channel_send(worker.channel, &(struct ipc_message){.size = 0}, 0);
-		turn_until(loop, ear.closeds);
-		check_equal(ear.reason, 0);
-		check_equal(ear.messages, 1 + words.number % 2);
-		check_equal(memcmp(ear.text, &words.number, sizeof(words.number)), 0);
-		if (words.number % 4)
-			child_end(worker.pid);
-		ipc_channel_close(worker.channel);
-	}
-	ipc_loop_destroy(loop);
-}
-
-static void
-last_words_of_a_worker_arrive_every_time(void **state)
-{
-	(void)state;
-	last_words_arrive(test_count(5000, 300), false);
-}
-
-static void
-last_words_arrive_though_the_worker_left_data_unread(void **state)
-{
-	(void)state;
-	last_words_arrive(test_count(5000, 300), true);
-}
-
 static void
 a_reset_does_not_hide_what_was_sent(void **state)
 {
@@ -348,105 +284,6 @@ the_end_comes_though_much_is_gathered_for_the_peer(void **state)
 	check_equal(f.ear.reason, 0);
 	check_equal(ipc_channel_send(f.own, &message, 0), -EPIPE);
 	fixture_close(&f);
-}
-
-static void
-hang(struct ipc_channel *channel, void *arg)
-{
-	(void)channel;
-	(void)arg;
-	for (;;)
-		(void)pause();
-}
-
-static void
-a_killed_worker_is_an_end(void **state)
-{
-	struct worker worker = worker_start(NULL, hang, NULL);
-	struct ipc_loop *loop = loop_open(NULL);
-	struct ear ear = {.loop = NULL};
-
-	(void)state;
-	ear_attach(&ear, loop, worker.channel);
-	gather_text(worker.channel, "never read");
-	(void)turn_out(loop);
-	check_equal(kill(worker.pid, SIGKILL), 0);
-	turn_until(loop, ear.closeds);
-	check_equal(ear.reason, 0);
-	ipc_channel_close(worker.channel);
-	child_end_by(worker.pid, SIGKILL);
-	ipc_loop_destroy(loop);
-}
-
-static void
-die_within_a_large_message(struct ipc_channel *channel, void *arg)
-{
-	static const unsigned char payload[4000000];
-	struct ipc_message message = {.data = payload, .size = sizeof(payload)};
-
-	(void)arg;
-	send_text(channel, "whole");
-	(void)ipc_channel_send(channel, &message, 20);
-	_exit(0);
-}
-
-static void
-a_worker_that_dies_within_a_large_message_is_an_end(void **state)
-{
-	struct worker worker = worker_start(NULL, die_within_a_large_message, NULL);
-	struct ipc_loop *loop = loop_open(NULL);
-	struct ear ear = {.loop = NULL};
-
-	(void)state;
-	child_end(worker.pid);
-	ear_attach(&ear, loop, worker.channel);
-	turn_until(loop, ear.closeds);
-	check_equal(ear.reason, 0);
-	check_equal(ear.messages, 1);
-	check_equal(strcmp(ear.text, "whole"), 0);
-	check_equal(stats_of(worker.channel).in.dropped, 1);
-	ipc_channel_close(worker.channel);
-	ipc_loop_destroy(loop);
-}
-
-/* Another loop in the peer's place dies with what it was sent. */
-static void
-serve_once_and_exit(struct ipc_channel *channel, void *arg)
-{
-	struct ipc_loop *loop = loop_open(NULL);
-	struct ear ear = {.loop = NULL};
-
-	(void)arg;
-	ear_attach(&ear, loop, channel);
-	turn_until(loop, ear.messages);
-	gather_text(channel, "one");
-	gather_text(channel, "two");
-	turn_until(loop, ipc_channel_flush(channel, 0) == 0);
-	_exit(0);
-}
-
-static void
-a_worker_that_dies_with_a_loop_is_an_end(void **state)
-{
-	unsigned int rounds = test_count(300, 30), i;
-	struct ipc_loop *loop = loop_open(NULL);
-	struct worker worker;
-	struct ear ear;
-
-	(void)state;
-	for (i = 0; i < rounds; i++) {
-		worker = worker_start(NULL, serve_once_and_exit, NULL);
-		ear = (struct ear){.loop = NULL};
-		ear_attach(&ear, loop, worker.channel);
-		gather_text(worker.channel, "go");
-		gather_text(worker.channel, "maybe never read");
-		turn_until(loop, ear.closeds);
-		check_equal(ear.messages, 2);
-		check_equal(ear.reason, 0);
-		ipc_channel_close(worker.channel);
-		child_end(worker.pid);
-	}
-	ipc_loop_destroy(loop);
 }
 
 static void
@@ -551,15 +388,10 @@ main(void)
 		loop_test(the_peer_of_a_closed_channel_sees_the_end),
 		loop_test(messages_come_before_what_broke_the_channel),
 		loop_test(a_broken_channel_disturbs_no_other),
-		loop_test(last_words_of_a_worker_arrive_every_time),
-		loop_test(last_words_arrive_though_the_worker_left_data_unread),
 		loop_test(a_reset_does_not_hide_what_was_sent),
 		loop_test(a_reset_that_a_sender_met_does_not_hide_it_either),
 		loop_test(sending_to_a_closed_peer_is_an_error_and_no_signal),
 		loop_test(the_end_comes_though_much_is_gathered_for_the_peer),
-		loop_test(a_killed_worker_is_an_end),
-		loop_test(a_worker_that_dies_within_a_large_message_is_an_end),
-		loop_test(a_worker_that_dies_with_a_loop_is_an_end),
 		loop_test(a_shutdown_by_the_peer_is_an_end),
 		loop_test(the_end_comes_after_all_that_a_full_socket_holds),
 		loop_test(channels_end_many_at_a_time),

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "loop_support.h"
+#include "raw.h"
 
 #define FDS_MAX IPC_MESSAGE_FDS_LIMIT
 
@@ -450,6 +451,128 @@ what_had_arrived_is_closed_with_the_channel(void **state)
 	fixture_close(&f);
 }
 
+/*
+ * A peer that sends as many descriptors as it can, in more packets than this process could have
+ * the descriptors of.
+ */
+
+/* Of a process, as most systems have it; and half of that. */
+static const unsigned int table_sizes[] = {1024, 512};
+
+struct greed {
+	unsigned int open; /* before */
+	int fd;            /* to be passed */
+	unsigned int most; /* open at any time, above that */
+};
+
+/* In each callback there is room in the table, and little of it in use. */
+static void
+look_at_table(struct greed *greed)
+{
+	unsigned int n = descriptors_open() - greed->open;
+	int fd = open("/", O_PATH | O_CLOEXEC);
+
+	check(fd >= 0);
+	check_equal(close(fd), 0);
+	greed->most = n > greed->most ? n : greed->most;
+}
+
+static void
+look_in_greedy(struct ear *ear, struct ipc_channel *channel, struct ipc_message *message)
+{
+	(void)channel;
+	check_equal(message->n_fds, FDS_MAX);
+	look_at_table(ear->arg);
+}
+
+static void
+look_in_other(struct ear *ear, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct greed *greed = ear->arg;
+
+	(void)channel;
+	check_equal(message->n_fds, 1);
+	check(is_same_file(message->fds[0], greed->fd));
+	look_at_table(greed);
+}
+
+/* Return: how many the kernel took; it lets a user have so many in flight and no more. */
+static unsigned int
+send_greedily(int fd, int passed, unsigned int n)
+{
+	struct packet *packet = packet_begin(IPCI_KIND_MESSAGES, FDS_MAX);
+	unsigned int i;
+	ssize_t r;
+
+	packet_run(packet, 8, IPCI_RUN_FDS, FDS_MAX);
+	packet_zeros(packet, 8);
+	packet_end(packet);
+	for (i = 0; i < n; i++) {
+		r = raw_send_fds(fd, packet->bytes, packet->size, passed, FDS_MAX);
+		if (r == -ETOOMANYREFS)
+			break;
+		check_equal(r, packet->size);
+	}
+	return i;
+}
+
+static void
+withstand_greed(unsigned int table_size)
+{
+	struct rlimit limit;
+	struct greed greed = {.fd = STDERR_FILENO};
+	struct ear greedy_ear = {.on_message = look_in_greedy, .arg = &greed};
+	struct ear other_ear = {.on_message = look_in_other, .arg = &greed};
+	struct ipc_loop *loop = loop_open(NULL);
+	struct ipc_message message = {.data = "other", .size = 6, .n_fds = 1, .fds = &greed.fd};
+	struct ipc_channel *greedy, *own, *peer;
+	unsigned int i, sent = 0;
+	int fd, r;
+
+	greedy = raw_channel(&fd, OPTIONS(.fds_max = FDS_MAX));
+	pair_open(&own, &peer, OPTIONS(.fds_max = 1));
+	ear_attach(&greedy_ear, loop, greedy);
+	ear_attach(&other_ear, loop, own);
+	(void)turn_out(loop);
+	check_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = table_size;
+	check_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	greed.open = descriptors_open();
+	for (i = 1; i <= 20; i++) {
+		/* At least some of them wait when the other one's comes. */
+		sent += send_greedily(fd, greed.fd, 8);
+		while ((r = ipc_channel_send(peer, &message, 0)) == -EAGAIN)
+			check(ipc_loop_turn(loop, 0) >= 0);
+		check_equal(r, 0);
+		turn_until(loop, other_ear.messages == i);
+	}
+	check(sent >= 20);
+	turn_until(loop, greedy_ear.messages == sent);
+	check_equal(greedy_ear.losts + greedy_ear.closeds + other_ear.losts + other_ear.closeds, 0);
+	/* One packet's, and the other channel's. */
+	check(greed.most >= FDS_MAX);
+	check(greed.most <= FDS_MAX + 2);
+	(void)turn_out(loop);
+	check_equal(descriptors_open(), greed.open);
+	descriptors_unlimit();
+	ipc_channel_close(greedy);
+	ipc_channel_close(own);
+	ipc_channel_close(peer);
+	check_equal(close(fd), 0);
+	ipc_loop_destroy(loop);
+}
+
+static void
+a_peer_with_many_descriptors_takes_none_of_anothers_or_of_the_program(void **state)
+{
+	unsigned int i;
+
+	(void)state;
+	skip_without_descriptor_limit();
+	for (i = 0; i < sizeof(table_sizes) / sizeof(table_sizes[0]); i++)
+		withstand_greed(table_sizes[i]);
+}
+
 #define NOBODY 65534
 #define NOFILE 64
 #define FLOOD  2000
@@ -544,6 +667,7 @@ main(void)
 		loop_test(a_lost_that_is_not_set_is_not_missed),
 		loop_test(what_was_not_sent_is_closed_with_the_channel),
 		loop_test(what_had_arrived_is_closed_with_the_channel),
+		loop_test(a_peer_with_many_descriptors_takes_none_of_anothers_or_of_the_program),
 		loop_test(a_flood_of_descriptors_waits_for_the_kernel_and_loses_none),
 	};
 

@@ -3,6 +3,7 @@
 /* What a channel may have outstanding: refused above a limit, told of room below half, and nothing
    is lost. */
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -126,6 +127,43 @@ mixed_messages_are_counted_too(void **state)
 	check_equal(n, 50);
 	turn_until(f.loop, f.ear.writables == 1);
 	fixture_close(&f);
+}
+
+static void
+limits_hold_for_messages_that_follow_those_before_attach(void **state)
+{
+	static const size_t sizes[] = {1, 8, 100};
+	static const unsigned char payload[100];
+	struct ipc_channel *own, *peer;
+	struct ear ear = {.loop = NULL};
+	struct ipc_message message = {.data = payload}, received;
+	struct ipc_loop *loop;
+	unsigned int i, k, n;
+
+	(void)state;
+	for (i = 0; i < 2 * sizeof(sizes) / sizeof(sizes[0]); i++) {
+		loop = loop_open(i % 2 ? LOOP_OPTIONS(.out_messages_max = 4)
+				       : LOOP_OPTIONS(.out_bytes_max = 400));
+		memset(&ear, 0, sizeof(ear));
+		pair_open(&own, &peer, NULL);
+		message.size = sizes[i / 2];
+		/* Those that are alike join a run. */
+		for (k = 0; k < 3; k++)
+			check_equal(ipc_channel_post(own, &message, 0), 0);
+		ear_attach(&ear, loop, own);
+		for (n = 0; n < 1000 && ipc_channel_post(own, &message, 0) == 0; n++)
+			;
+		check(i % 2 ? n <= 4 : n * message.size <= 400);
+		turn_until(loop, ear.writables == 1);
+		for (k = 0; k < 3 + n; k++) {
+			check_equal(ipc_channel_recv(peer, &received, 0), 0);
+			check_equal(received.size, message.size);
+		}
+		expect_nothing(peer);
+		ipc_channel_close(own);
+		ipc_channel_close(peer);
+		ipc_loop_destroy(loop);
+	}
 }
 
 static void
@@ -263,6 +301,63 @@ writable_comes_below_half_of_the_bytes(void **state)
 	(void)state;
 	/* Heads count too: 20 are more than half, 19 and their heads less. */
 	writable_comes_below_half_and_not_before(LOOP_OPTIONS(.out_bytes_max = 40 * LONE_SIZE), 40);
+}
+
+/* What was outstanding at each call of writable(). */
+struct told {
+	struct half half;
+	unsigned int n, outstanding[4];
+};
+
+static void
+note_outstanding(struct ear *ear, struct ipc_channel *channel)
+{
+	struct told *told = ear->arg;
+
+	(void)channel;
+	check(told->n < 4);
+	told->outstanding[told->n++] = outstanding(told->half.f, told->half.n_taken);
+}
+
+/* A message is refused and a flush, in this order or the other: there is room long before there is
+   nothing outstanding, and both are told of. */
+static void
+refuse_both(bool flush_first)
+{
+	struct told told = {.half.limit = 40};
+	struct fixture f;
+
+	fixture_open(
+		&f, LOOP_OPTIONS(.out_messages_max = 40, .out_bytes_max = 1U << 20), lone_options);
+	told.half.f = &f;
+	f.ear.on_writable = note_outstanding;
+	f.ear.arg = &told;
+	/* It goes with the first of the others. */
+	gather_text(f.own, "first");
+	if (flush_first)
+		check_equal(ipc_channel_flush(f.own, 0), -EAGAIN);
+	told.half.n_taken = gather_until_full(f.own, LONE_SIZE);
+	(void)turn_out(f.loop);
+	check_equal(told.n, 0);
+	if (!flush_first)
+		check_equal(ipc_channel_flush(f.own, 0), -EAGAIN);
+	expect_text(f.peer, "first");
+	drain_filled(&f, told.half.n_taken, LONE_SIZE);
+	check_equal(told.n, 2);
+	check(told.outstanding[0] && 2 * told.outstanding[0] < told.half.limit);
+	check_equal(told.outstanding[1], 0);
+	check_equal(ipc_channel_flush(f.own, 0), 0);
+	(void)turn_out(f.loop);
+	check_equal(told.n, 2);
+	fixture_close(&f);
+}
+
+static void
+after_a_refused_message_and_a_refused_flush_both_are_told(void **state)
+{
+	(void)state;
+	refuse_both(false);
+	refuse_both(true);
 }
 
 static void
@@ -488,6 +583,229 @@ what_a_peer_does_not_read_takes_bounded_memory(void **state)
 	ipc_loop_destroy(loop);
 }
 
+/*
+ * While a callback runs, a send that waited for a full socket is done and the peer has asked: what
+ * was gathered behind it is prepared for sending, and not sent, when message() is called.
+ */
+
+/* Bytes of the message that waits, of those that are gathered behind it, and of what is outstanding
+   at most: one of each. */
+#define BEFORE_SIZE 30000
+#define BEHIND_SIZE 40000
+#define OUT_MAX     75000
+
+enum answer { ANSWER_AT_ONCE, ANSWER_AFTER_FLUSH, ANSWER_AFTER_REFUSAL, ANSWER_N };
+
+struct crossing {
+	enum answer answer;
+	int go[2], gone[2]; /* pipes: to the peer and back */
+};
+
+static void
+pipe_put(const int ends[2])
+{
+	check_equal(write(ends[1], "!", 1), 1);
+}
+
+static void
+pipe_get(const int ends[2])
+{
+	char byte;
+
+	check_equal(read(ends[0], &byte, 1), 1);
+}
+
+/* The peer: read all that is here, ask, and wait for the answer. */
+static void
+ask_when_told(struct ipc_channel *channel, void *arg)
+{
+	const struct crossing *crossing = arg;
+	struct ipc_message message;
+	int r;
+
+	pipe_get(crossing->go);
+	while (ipc_channel_recv(channel, &message, 0) == 0)
+		;
+	send_text(channel, "ask");
+	pipe_put(crossing->gone);
+	do {
+		r = ipc_channel_recv(channel, &message, TEST_WAIT_MS);
+		check_equal(r, 0);
+	} while (message.size != sizeof("answer"));
+	check_equal(memcmp(message.data, "answer", message.size), 0);
+	send_text(channel, "thanks");
+}
+
+static void
+let_the_peer_ask(struct ipc_timer *timer, void *user)
+{
+	const struct crossing *crossing = user;
+
+	(void)timer;
+	pipe_put(crossing->go);
+	pipe_get(crossing->gone);
+}
+
+static void
+answer_later(struct ear *ear, struct ipc_channel *channel)
+{
+	(void)ear;
+	gather_text(channel, "answer");
+}
+
+static void
+answer_as_told(struct ear *ear, struct ipc_channel *channel, struct ipc_message *message)
+{
+	static const unsigned char payload[BEHIND_SIZE];
+	struct ipc_message another = {.data = payload, .size = sizeof(payload)};
+	const struct crossing *crossing = ear->arg;
+	int r = 0;
+
+	(void)message;
+	if (ear->messages == 2) {
+		ipc_loop_stop(ear->loop);
+		return;
+	}
+	if (crossing->answer == ANSWER_AFTER_FLUSH)
+		r = ipc_channel_flush(channel, 0);
+	else if (crossing->answer == ANSWER_AFTER_REFUSAL)
+		r = ipc_channel_post(channel, &another, 0);
+	check(r == 0 || r == -EAGAIN);
+	/* Who was refused waits to be told of room. */
+	if (r == 0)
+		gather_text(channel, "answer");
+}
+
+static void
+stop_at_end(struct ear *ear, struct ipc_channel *channel)
+{
+	(void)channel;
+	ipc_loop_stop(ear->loop);
+}
+
+/* Send until one message waits in the kernel, with another behind it. */
+static void
+fill_socket(struct ipc_loop *loop, struct ipc_channel *channel)
+{
+	static const unsigned char payload[BEHIND_SIZE];
+	struct ipc_message before = {.data = payload, .size = BEFORE_SIZE};
+	struct ipc_message behind = {.data = payload, .size = BEHIND_SIZE};
+	uint64_t records;
+
+	do {
+		records = stats_of(channel).out.records;
+		check_equal(ipc_channel_post(channel, &before, 0), 0);
+		(void)turn_out(loop);
+	} while (stats_of(channel).out.records > records);
+	check_equal(ipc_channel_post(channel, &behind, 0), 0);
+	(void)turn_out(loop);
+}
+
+static void
+cross(enum answer how, int spin_us, bool with_run)
+{
+	struct crossing crossing = {.answer = how};
+	struct ear ear = {.on_message = answer_as_told,
+		.on_writable = answer_later,
+		.on_closed = stop_at_end,
+		.arg = &crossing};
+	struct ipc_loop *loop =
+		loop_open(LOOP_OPTIONS(.spin_us = spin_us, .out_bytes_max = OUT_MAX));
+	struct worker worker;
+
+	check_equal(pipe2(crossing.go, O_CLOEXEC) + pipe2(crossing.gone, O_CLOEXEC), 0);
+	worker = worker_start(OPTIONS(.spin_us = -1), ask_when_told, &crossing);
+	ear_attach(&ear, loop, worker.channel);
+	fill_socket(loop, worker.channel);
+	check_equal(ipc_timer_start(NULL, loop, 0, 0, let_the_peer_ask, &crossing), 0);
+	if (with_run)
+		check_equal(ipc_loop_run(loop), 0);
+	else
+		while (ear.messages < 2 && !ear.closeds)
+			check(ipc_loop_turn(loop, -1) >= 0);
+	check_equal(ear.messages, 2);
+	worker_end(&worker);
+	check_equal(close(crossing.go[0]) + close(crossing.go[1]), 0);
+	check_equal(close(crossing.gone[0]) + close(crossing.gone[1]), 0);
+	ipc_loop_destroy(loop);
+}
+
+static void
+what_a_callback_sends_behind_a_send_that_waited_goes_too(void **state)
+{
+	static const int spins_us[] = {-1, 0, 50};
+	unsigned int i, how;
+
+	(void)state;
+	for (how = 0; how < ANSWER_N; how++) {
+		for (i = 0; i < 3; i++) {
+			cross(how, spins_us[i], true);
+			cross(how, spins_us[i], false);
+		}
+	}
+}
+
+/* Two messages for each request, each gathered by itself, and nothing else comes that would end a
+   wait. */
+static void
+answer_twice(struct ear *ear, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct ipc_message reply = {.data = message->data, .size = message->size};
+	const unsigned int *n = ear->arg;
+
+	reply.type = 1;
+	check_equal(ipc_channel_post(channel, &reply, 0), 0);
+	reply.type = 2;
+	check_equal(ipc_channel_reply(channel, message, &reply, 0), 0);
+	if (ear->messages == *n)
+		ipc_loop_stop(ear->loop);
+}
+
+static void
+ask_again_and_again(struct ipc_channel *channel, void *arg)
+{
+	unsigned int n = *(unsigned int *)arg, i, k;
+	struct ipc_message request, reply;
+
+	for (i = 1; i <= n; i++) {
+		request = (struct ipc_message){.id = i, .data = &i, .size = i % 5};
+		check_equal(ipc_channel_send(channel, &request, TEST_WAIT_MS), 0);
+		for (k = 1; k <= 2; k++) {
+			check_equal(ipc_channel_recv(channel, &reply, TEST_WAIT_MS), 0);
+			check_equal(reply.type, k);
+			check_equal(reply.size, i % 5);
+			check(!reply.size || memcmp(reply.data, &i, reply.size) == 0);
+		}
+		check_equal(reply.id, i);
+	}
+}
+
+static void
+each_request_is_answered_though_the_loop_sleeps_in_between(void **state)
+{
+	static const int spins_us[] = {-1, 0, 50};
+	unsigned int n = test_count(5000, 500), i;
+	struct ear ear;
+	struct ipc_loop *loop;
+	struct worker worker;
+
+	(void)state;
+	for (i = 0; i < 6; i++) {
+		ear = (struct ear){.on_message = answer_twice, .on_closed = stop_at_end, .arg = &n};
+		loop = loop_open(LOOP_OPTIONS(.spin_us = spins_us[i % 3]));
+		worker = worker_start(NULL, ask_again_and_again, &n);
+		ear_attach(&ear, loop, worker.channel);
+		if (i < 3)
+			check_equal(ipc_loop_run(loop), 0);
+		else
+			while (ear.messages < n && !ear.closeds)
+				check(ipc_loop_turn(loop, -1) >= 0);
+		check_equal(ear.messages, n);
+		worker_end(&worker);
+		ipc_loop_destroy(loop);
+	}
+}
+
 /* Between two ends that both only send until they are refused nothing hangs: a refusal does not
    stop receiving. */
 static void
@@ -521,10 +839,12 @@ main(void)
 		loop_test(above_the_limit_of_bytes_nothing_is_taken),
 		loop_test(above_the_limit_of_messages_nothing_is_taken),
 		loop_test(mixed_messages_are_counted_too),
+		loop_test(limits_hold_for_messages_that_follow_those_before_attach),
 		loop_test(above_the_limit_of_descriptors_nothing_is_taken),
 		loop_test(a_message_larger_than_all_limits_is_taken_when_nothing_is_outstanding),
 		loop_test(writable_comes_below_half_of_the_messages),
 		loop_test(writable_comes_below_half_of_the_bytes),
+		loop_test(after_a_refused_message_and_a_refused_flush_both_are_told),
 		loop_test(without_a_refusal_nobody_is_told_of_room),
 		loop_test(a_writable_that_is_not_set_is_not_missed),
 		loop_test(a_refused_message_does_not_arrive),
@@ -533,6 +853,8 @@ main(void)
 		loop_test(nothing_is_lost_with_narrow_limits),
 		loop_test(a_peer_that_does_not_read_holds_up_nobody_else),
 		loop_test(what_a_peer_does_not_read_takes_bounded_memory),
+		loop_test(what_a_callback_sends_behind_a_send_that_waited_goes_too),
+		loop_test(each_request_is_answered_though_the_loop_sleeps_in_between),
 		loop_test(two_ends_that_flood_each_other_both_go_on),
 	};
 

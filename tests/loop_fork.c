@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -202,6 +203,43 @@ close_copies(void *arg)
 	check(!ipc_watch_stop(f->watch));
 	check(!ipc_loop_destroy(f->loop));
 	check_equal(descriptors_open(), f->open);
+}
+
+/* What would set the alarm anew, or raise the descriptor, in the process that owns them. */
+static void
+touch_copies(void *arg)
+{
+	struct ipc_message message = text_message("a child's");
+	struct fixture *f = arg;
+
+	check(!ipc_timer_stop(f->timer));
+	check_equal(ipc_channel_post(f->own, &message, 0), -ECHILD);
+	check_equal(ipc_channel_send(f->own, &message, 0), -ECHILD);
+	check_equal(ipc_channel_flush(f->own, 0), -ECHILD);
+	check_equal(ipc_loop_detach(f->loop, f->own), 0);
+	ipc_loop_stop(f->loop);
+}
+
+static void
+a_childs_copies_do_not_touch_the_parents_descriptor(void **state)
+{
+	struct pollfd entry = {.events = POLLIN};
+	struct fixture f;
+
+	(void)state;
+	fixture_open(&f);
+	ipc_timer_stop(f.timer);
+	check_equal(ipc_timer_start(&f.timer, f.loop, 300, 0, ring, &f), 0);
+	entry.fd = ipc_loop_fd(f.loop);
+	(void)turn_out(f.loop);
+	child_end(child_start(touch_copies, &f));
+	check(!is_readable(entry.fd));
+	expect_nothing(f.peer);
+	/* The timer is due all the same. */
+	check_equal(poll(&entry, 1, TEST_WAIT_MS), 1);
+	check_equal(ipc_loop_turn(f.loop, 0), 1);
+	expect_undisturbed(&f);
+	fixture_close(&f);
 }
 
 static void
@@ -471,6 +509,199 @@ a_fork_within_a_callback_disturbs_nothing(void **state)
 	fixture_close(&f);
 }
 
+/*
+ * Children that come back from the callback in which they were forked, into the turn.
+ */
+
+enum forked_in { FORKED_IN_MESSAGE, FORKED_IN_TIMER, FORKED_IN_WATCH, FORKED_IN_N };
+
+struct homecomer {
+	struct fixture f;
+	void (*does)(void *arg); /* the child, before it returns */
+	bool gave_up;            /* it has freed everything with that */
+	enum forked_in where;
+	pid_t child;
+	bool is_child;
+	unsigned int calls; /* of any callback, in this process, after the fork */
+};
+
+static void
+close_channels(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->own = ipc_channel_close(f->own);
+	f->peer = ipc_channel_close(f->peer);
+}
+
+static void
+detach_copy(void *arg)
+{
+	struct fixture *f = arg;
+
+	check_equal(ipc_loop_detach(f->loop, f->own), 0);
+}
+
+static void
+stop_copies(void *arg)
+{
+	struct fixture *f = arg;
+
+	f->timer = ipc_timer_stop(f->timer);
+	f->watch = ipc_watch_stop(f->watch);
+}
+
+static void
+stop_loop(struct ipc_timer *timer, void *user)
+{
+	(void)timer;
+	ipc_loop_stop(user);
+}
+
+static void
+fork_once(struct homecomer *own)
+{
+	own->calls += own->child >= 0;
+	if (own->child >= 0)
+		return;
+	(void)fflush(NULL);
+	own->child = fork();
+	check(own->child >= 0);
+	if (own->child)
+		return;
+	own->is_child = true;
+	(void)alarm(TEST_SECONDS_MAX);
+	own->does(&own->f);
+}
+
+static void
+fork_in_a_message(struct ear *ear, struct ipc_channel *channel, struct ipc_message *message)
+{
+	struct homecomer *own = ear->arg;
+
+	next_id(ear, channel, message);
+	if (own->where == FORKED_IN_MESSAGE)
+		fork_once(own);
+}
+
+static void
+fork_in_a_timer(struct ipc_timer *timer, void *user)
+{
+	(void)timer;
+	fork_once(user);
+}
+
+static void
+fork_in_a_watch(struct ipc_watch *watch, unsigned int events, void *user)
+{
+	struct homecomer *own = user;
+
+	see(watch, events, &own->f);
+	fork_once(own);
+}
+
+/* More than one callback to make, of each kind: the first forks. */
+static void
+have_work(struct homecomer *own)
+{
+	struct fixture *f = &own->f;
+	struct ipc_message message = {.data = NULL};
+	unsigned int i;
+
+	switch (own->where) {
+	case FORKED_IN_MESSAGE:
+		/* In one record, and more in the socket. */
+		for (message.id = 1; message.id <= 5; message.id++)
+			check_equal(ipc_channel_post(f->peer, &message, 0), 0);
+		check_equal(ipc_channel_flush(f->peer, 0), 0);
+		send_ids(f, 6, 5);
+		break;
+	case FORKED_IN_TIMER:
+		for (i = 0; i < 3; i++)
+			check_equal(ipc_timer_start(NULL, f->loop, 0, 0, fork_in_a_timer, own), 0);
+		break;
+	default:
+		ipc_watch_stop(f->watch);
+		check_equal(ipc_watch_start(
+				    &f->watch, f->loop, f->eventfd, POLLIN, fork_in_a_watch, own),
+			0);
+		check_equal(eventfd_write(f->eventfd, 1), 0);
+		check_equal(ipc_timer_start(NULL, f->loop, 0, 0, fork_in_a_timer, own), 0);
+	}
+}
+
+/* The child is told with the turn's result, and that is all that happens to it. */
+static void
+end_as_child(struct homecomer *own, int result)
+{
+	struct fixture *f = &own->f;
+
+	check_equal(result, -ECHILD);
+	check_equal(own->calls, 0);
+	check_equal(f->ear.closeds, 0);
+	if (own->where == FORKED_IN_MESSAGE)
+		check_equal(f->ear.messages, 1);
+	if (!own->gave_up) {
+		check_equal(ipc_loop_turn(f->loop, 0), -ECHILD);
+		close_copies(f);
+	}
+	_exit(0);
+}
+
+static void
+come_back(enum forked_in where, void (*does)(void *arg), bool gave_up, bool with_run)
+{
+	struct homecomer own = {.where = where, .does = does, .gave_up = gave_up, .child = -1};
+	struct fixture *f = &own.f;
+	int r;
+
+	fixture_open(f);
+	f->ear.on_message = fork_in_a_message;
+	f->ear.arg = &own;
+	have_work(&own);
+	/* A stop that ends the parent's run, after all that is due. */
+	if (with_run)
+		check_equal(ipc_timer_start(NULL, f->loop, 20, 0, stop_loop, f->loop), 0);
+	r = with_run ? ipc_loop_run(f->loop) : ipc_loop_turn(f->loop, TEST_WAIT_MS);
+	if (own.is_child)
+		end_as_child(&own, r);
+	check(r >= 0);
+	check(own.child > 0);
+	if (where == FORKED_IN_MESSAGE)
+		turn_until(f->loop, f->ear.messages == 10);
+	child_end(own.child);
+	turn_until(f->loop, where != FORKED_IN_TIMER || own.calls == 2);
+	f->ear.on_message = next_id;
+	expect_undisturbed(f);
+	fixture_close(f);
+}
+
+static void
+a_child_that_returns_into_the_turn_is_told_and_called_no_more(void **state)
+{
+	static const struct {
+		void (*does)(void *arg);
+		bool gave_up;
+	} children[] = {
+		{do_nothing, false},
+		{try_everything, false},
+		{close_channels, false},
+		{detach_copy, false},
+		{stop_copies, false},
+		{destroy_copy, true},
+		{close_copies, true},
+	};
+	unsigned int i, where;
+
+	(void)state;
+	for (where = 0; where < FORKED_IN_N; where++) {
+		for (i = 0; i < sizeof(children) / sizeof(children[0]); i++) {
+			come_back(where, children[i].does, children[i].gave_up, false);
+			come_back(where, children[i].does, children[i].gave_up, true);
+		}
+	}
+}
+
 /* Children come and go while the loop works. */
 static void
 forks_amid_traffic_disturb_nothing(void **state)
@@ -519,6 +750,8 @@ main(void)
 		loop_test(what_waits_for_a_full_socket_is_sent_once),
 		loop_test(a_child_may_have_a_loop_of_its_own),
 		loop_test(a_fork_within_a_callback_disturbs_nothing),
+		loop_test(a_child_that_returns_into_the_turn_is_told_and_called_no_more),
+		loop_test(a_childs_copies_do_not_touch_the_parents_descriptor),
 		loop_test(forks_amid_traffic_disturb_nothing),
 	};
 

@@ -2,6 +2,7 @@
 
 /* Stops from anywhere, and a loop that goes from thread to thread. */
 
+#include <grp.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -10,10 +11,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "loop_support.h"
+
+#define CROWD 150
 
 static void
 stop_before_run_ends_it_at_once(void **state)
@@ -86,6 +90,37 @@ stop_on_timer(struct ipc_timer *timer, void *user)
 {
 	(void)timer;
 	ipc_loop_stop(user);
+}
+
+static void
+run_did_not_end(struct ipc_timer *timer, void *user)
+{
+	(void)timer;
+	(void)user;
+	check(false);
+}
+
+static void
+a_stop_within_a_turns_callback_ends_the_run_called_next(void **state)
+{
+	struct ipc_loop *loop = loop_open(NULL);
+	struct ipc_timer *timer;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		check_equal(ipc_timer_start(NULL, loop, 0, 0, stop_on_timer, loop), 0);
+		check_equal(ipc_loop_turn(loop, TEST_WAIT_MS), 1);
+		check_equal(
+			ipc_timer_start(&timer, loop, TEST_WAIT_MS, 0, run_did_not_end, NULL), 0);
+		check_equal(ipc_loop_run(loop), 0);
+		ipc_timer_stop(timer);
+		/* It is spent with that. */
+		check_equal(ipc_loop_turn(loop, 10), 0);
+		check_equal(ipc_timer_start(NULL, loop, 5, 0, stop_on_timer, loop), 0);
+		check_equal(ipc_loop_run(loop), 0);
+	}
+	ipc_loop_destroy(loop);
 }
 
 static void
@@ -432,6 +467,178 @@ its_descriptor_goes_with_it(void **state)
 	journey_end(&journey);
 }
 
+/* As many channels as the engine cannot begin to receive from with one submit. */
+struct crowd {
+	struct ipc_loop *loop;
+	struct ipc_channel *own[CROWD], *peer[CROWD];
+	struct ear ears[CROWD];
+};
+
+/* It has all time that it wants, and needs none: a message waits. */
+static void *
+turn_a_crowd_elsewhere(void *arg)
+{
+	struct crowd *crowd = arg;
+	int64_t start_ms = now_ms();
+
+	check_equal(ipc_loop_turn(crowd->loop, TEST_WAIT_MS), 1);
+	check(now_ms() - start_ms < TEST_WAIT_MS);
+	return NULL;
+}
+
+static void
+after_a_change_of_threads_no_turn_sleeps_on_a_message(void **state)
+{
+	static struct crowd crowd;
+	pthread_t thread;
+	unsigned int i;
+
+	(void)state;
+	memset(&crowd, 0, sizeof(crowd));
+	crowd.loop = loop_open(LOOP_OPTIONS(.spin_us = -1));
+	for (i = 0; i < CROWD; i++) {
+		pair_open(&crowd.own[i], &crowd.peer[i],
+			OPTIONS(.record_max = IPC_CHANNEL_RECORD_MAX_MIN));
+		ear_attach(&crowd.ears[i], crowd.loop, crowd.own[i]);
+	}
+	(void)turn_out(crowd.loop);
+	/* What is begun first, last, and in between. */
+	for (i = 0; i < CROWD; i += CROWD / 10) {
+		send_text(crowd.peer[i], "text");
+		check_equal(pthread_create(&thread, NULL, turn_a_crowd_elsewhere, &crowd), 0);
+		check_equal(pthread_join(thread, NULL), 0);
+		check_equal(crowd.ears[i].messages, 1);
+	}
+	ipc_loop_destroy(crowd.loop);
+	for (i = 0; i < CROWD; i++) {
+		ipc_channel_close(crowd.own[i]);
+		ipc_channel_close(crowd.peer[i]);
+	}
+}
+
+/* Everything that is under way, others may poll for, and was begun by this thread. */
+static void *
+begin_elsewhere(void *arg)
+{
+	struct journey *journey = arg;
+
+	check(ipc_loop_fd(journey->loop) >= 0);
+	send_more(journey, 1);
+	(void)turn_elsewhere(journey);
+	(void)turn_out(journey->loop);
+	return NULL;
+}
+
+/* A thread that had the loop, and has other things to do now. */
+struct busy {
+	struct journey *journey;
+	atomic_bool turned, done;
+};
+
+static void *
+begin_and_be_busy(void *arg)
+{
+	struct busy *busy = arg;
+
+	(void)begin_elsewhere(busy->journey);
+	busy->turned = true;
+	/* Without a system call, at whose end the kernel would do what was begun here. */
+	while (!busy->done)
+		;
+	return NULL;
+}
+
+/* Each message that was sent is found by a turn that does not even wait. */
+static void
+expect_prompt(struct journey *journey)
+{
+	unsigned int i;
+
+	for (i = 0; i < 50; i++) {
+		send_more(journey, 1);
+		check_equal(ipc_loop_turn(journey->loop, 0), 1);
+	}
+}
+
+static void
+polled_and_handed_on_it_does_not_wait_for_a_busy_thread(void **state)
+{
+	struct journey journey;
+	struct busy busy = {.journey = &journey};
+	pthread_t thread;
+
+	(void)state;
+	journey_begin(&journey);
+	check_equal(pthread_create(&thread, NULL, begin_and_be_busy, &busy), 0);
+	while (!busy.turned)
+		(void)sched_yield();
+	expect_prompt(&journey);
+	busy.done = true;
+	check_equal(pthread_join(thread, NULL), 0);
+	expect_prompt(&journey);
+	journey_end(&journey);
+}
+
+static void
+polled_and_handed_on_it_does_not_wait_for_a_thread_that_is_gone(void **state)
+{
+	struct journey journey;
+	unsigned int i;
+
+	(void)state;
+	journey_begin(&journey);
+	for (i = 0; i < 10; i++) {
+		in_thread(begin_elsewhere, &journey);
+		expect_prompt(&journey);
+	}
+	journey_end(&journey);
+}
+
+/* Whose memory that is locked no other test counts. */
+#define USER_OF_CHANGES 65432
+/* Of a user, as Debian has it. */
+#define MEMLOCK_MAX (8U << 20)
+
+static void *
+turn_for_one_elsewhere(void *arg)
+{
+	struct journey *journey = arg;
+
+	check_equal(ipc_loop_turn(journey->loop, TEST_WAIT_MS), 1);
+	return NULL;
+}
+
+static void
+change_threads_often(void *arg)
+{
+	const struct rlimit limit = {.rlim_cur = MEMLOCK_MAX, .rlim_max = MEMLOCK_MAX};
+	unsigned int n = test_count(600, 300), i;
+	struct journey journey;
+
+	(void)arg;
+	check_equal(setrlimit(RLIMIT_MEMLOCK, &limit), 0);
+	check_equal(setgroups(0, NULL), 0);
+	check_equal(setresgid(USER_OF_CHANGES, USER_OF_CHANGES, USER_OF_CHANGES), 0);
+	check_equal(setresuid(USER_OF_CHANGES, USER_OF_CHANGES, USER_OF_CHANGES), 0);
+	journey_begin(&journey);
+	for (i = 0; i < n; i++) {
+		send_more(&journey, 1);
+		in_thread(turn_for_one_elsewhere, &journey);
+	}
+	journey_end(&journey);
+}
+
+static void
+many_changes_of_threads_do_with_a_users_memory_to_lock(void **state)
+{
+	(void)state;
+	if (geteuid() != 0) {
+		test_lacks("a user of its own: this is not root");
+		skip();
+	}
+	child_end(child_start(change_threads_often, NULL));
+}
+
 /* A channel may be detached or closed by another thread than the one that turned. */
 static void *
 detach_elsewhere(void *arg)
@@ -527,6 +734,7 @@ main(void)
 		loop_test(stop_before_run_ends_it_at_once),
 		loop_test(a_stop_ends_a_turns_wait),
 		loop_test(a_stop_within_a_callback_ends_run),
+		loop_test(a_stop_within_a_turns_callback_ends_the_run_called_next),
 		loop_test(run_goes_on_until_it_is_stopped),
 		loop_test(a_stop_comes_from_any_thread),
 		loop_test(a_stop_comes_from_a_signal_handler),
@@ -535,6 +743,10 @@ main(void)
 		loop_test(a_change_of_threads_keeps_what_waits_for_a_full_socket),
 		loop_test(destroyed_by_another_thread_what_waits_stays_gathered),
 		loop_test(its_descriptor_goes_with_it),
+		loop_test(after_a_change_of_threads_no_turn_sleeps_on_a_message),
+		loop_test(polled_and_handed_on_it_does_not_wait_for_a_busy_thread),
+		loop_test(polled_and_handed_on_it_does_not_wait_for_a_thread_that_is_gone),
+		loop_test(many_changes_of_threads_do_with_a_users_memory_to_lock),
 		loop_test(detached_by_another_thread_nothing_is_lost),
 		loop_test(loops_of_several_threads_share_nothing),
 	};

@@ -91,6 +91,72 @@ an_event_is_told_in_every_turn_until_it_is_dealt_with(void **state)
 	ipc_loop_destroy(loop);
 }
 
+static void
+an_event_that_was_dealt_with_between_turns_is_not_told(void **state)
+{
+	struct ipc_loop *loop = loop_open(NULL);
+	struct look own = {.drain = true};
+	char bytes[4];
+	int ends[2], i;
+
+	(void)state;
+	check_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	look_start(&own, loop, ends[0], POLLIN);
+	for (i = 0; i < 5; i++) {
+		check_equal(ipc_loop_turn(loop, 5), 0);
+		check_equal(write(ends[1], "text", 4), 4);
+		check_equal(read(ends[0], bytes, 4), 4);
+		/* A callback would wait in its read for ever. */
+		expect_calls(&own, 3, 0);
+		check_equal(ipc_loop_turn(loop, 5), 0);
+		check_equal(write(ends[1], "text", 4), 4);
+		expect_calls(&own, 3, 1);
+	}
+	ipc_watch_stop(own.watch);
+	check_equal(close(ends[0]) + close(ends[1]), 0);
+	ipc_loop_destroy(loop);
+}
+
+static void
+drain_anothers(struct ear *ear, struct ipc_channel *channel, struct ipc_message *message)
+{
+	char bytes[64];
+
+	(void)channel;
+	(void)message;
+	check_equal(read(((struct look *)ear->arg)->fd, bytes, sizeof(bytes)), 4);
+}
+
+static void
+an_event_that_another_callback_dealt_with_is_not_told(void **state)
+{
+	struct ipc_loop *loop = loop_open(NULL);
+	struct look own = {.drain = true};
+	struct ear ear = {.on_message = drain_anothers, .arg = &own};
+	struct ipc_channel *a, *b;
+	unsigned int i;
+	int ends[2];
+
+	(void)state;
+	check_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+	pair_open(&a, &b, NULL);
+	ear_attach(&ear, loop, a);
+	look_start(&own, loop, ends[0], POLLIN);
+	(void)turn_out(loop);
+	for (i = 1; i <= 5; i++) {
+		check_equal(write(ends[1], "text", 4), 4);
+		send_text(b, "read it");
+		/* Channels come first. */
+		turn_until(loop, ear.messages == i);
+		expect_calls(&own, 2, 0);
+	}
+	ipc_watch_stop(own.watch);
+	ipc_channel_close(a);
+	ipc_channel_close(b);
+	check_equal(close(ends[0]) + close(ends[1]), 0);
+	ipc_loop_destroy(loop);
+}
+
 struct writer {
 	int fd;
 };
@@ -438,6 +504,37 @@ many_descriptors_are_watched(void **state)
 		check_equal(close(looks[i].fd), 0);
 }
 
+static void
+a_turn_that_begins_many_watches_does_not_sleep_on_an_event(void **state)
+{
+	/* More than an engine begins with one submit. */
+	enum { N = 400 };
+	static struct look looks[N];
+	struct ipc_loop *loop = loop_open(LOOP_OPTIONS(.spin_us = -1));
+	unsigned int i, ready;
+	int64_t start_ms;
+
+	(void)state;
+	memset(looks, 0, sizeof(looks));
+	for (ready = 0; ready < N; ready += N / 8) {
+		for (i = 0; i < N; i++) {
+			int fd = eventfd(i == ready, EFD_CLOEXEC);
+
+			check(fd >= 0);
+			looks[i].drain = true;
+			look_start(&looks[i], loop, fd, POLLIN);
+		}
+		start_ms = now_ms();
+		check_equal(ipc_loop_turn(loop, TEST_WAIT_MS), 1);
+		check(now_ms() - start_ms < TEST_WAIT_MS);
+		for (i = 0; i < N; i++) {
+			ipc_watch_stop(looks[i].watch);
+			check_equal(close(looks[i].fd), 0);
+		}
+	}
+	ipc_loop_destroy(loop);
+}
+
 struct starter {
 	struct ipc_loop *loop;
 	struct look looks[10];
@@ -540,6 +637,8 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		loop_test(an_event_is_told_in_every_turn_until_it_is_dealt_with),
+		loop_test(an_event_that_was_dealt_with_between_turns_is_not_told),
+		loop_test(an_event_that_another_callback_dealt_with_is_not_told),
 		loop_test(a_turn_that_waits_is_ended_by_an_event),
 		loop_test(room_for_writing_is_an_event),
 		loop_test(a_hang_up_and_an_error_are_told_unasked),
@@ -552,6 +651,7 @@ main(void)
 		loop_test(a_stopped_watchs_descriptor_is_free_at_once),
 		loop_test(what_a_stopped_watch_watched_is_held_no_longer),
 		loop_test(many_descriptors_are_watched),
+		loop_test(a_turn_that_begins_many_watches_does_not_sleep_on_an_event),
 		loop_test(a_watch_may_be_started_within_a_callback),
 		loop_test(an_unattached_channel_may_be_watched),
 		loop_test(an_attached_channels_socket_is_not_watched_twice),
