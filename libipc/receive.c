@@ -224,7 +224,8 @@ own_copy(const struct ipci_arrived *arrived)
 	copy->control = copy->packet + packet_size;
 	if (packet_size)
 		memcpy(copy->packet, arrived->packet, arrived->arrival.size);
-	memcpy(copy->control, arrived->control, arrived->control_size);
+	if (arrived->control_size)
+		memcpy(copy->control, arrived->control, arrived->control_size);
 	return copy;
 }
 
