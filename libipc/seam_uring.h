@@ -15,8 +15,13 @@
 /* A receive, hang-up watch or send, complete but for what the test changes. */
 void ipci_seam_submit(struct io_uring_sqe *sqe);
 
-/* Return: whether the engine is to be told; it may have been changed. */
+/* Return: whether the engine is to be told now; it may have been changed. One of a send that has
+   IOSQE_CQE_SKIP_SUCCESS must be. */
 bool ipci_seam_complete(struct io_uring_cqe *cqe);
+
+/* Completions that the engine was not told of: there are some; it is told of one now. */
+bool ipci_seam_keeps(void);
+bool ipci_seam_late(struct io_uring_cqe *ret_cqe);
 
 #else
 
@@ -31,6 +36,19 @@ ipci_seam_complete(struct io_uring_cqe *cqe)
 {
 	(void)cqe;
 	return true;
+}
+
+static inline bool
+ipci_seam_keeps(void)
+{
+	return false;
+}
+
+static inline bool
+ipci_seam_late(struct io_uring_cqe *ret_cqe)
+{
+	(void)ret_cqe;
+	return false;
 }
 
 #endif

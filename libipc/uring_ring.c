@@ -167,6 +167,8 @@ ipci_uring_reap(struct ipci_engine *engine)
 
 	if (!engine->has_ring)
 		return;
+	while (ipci_seam_late(&copy))
+		completed(engine, &copy);
 	io_uring_for_each_cqe (&engine->ring, head, cqe) {
 		copy = *cqe;
 		if (ipci_seam_complete(&copy))
@@ -244,7 +246,7 @@ ipci_uring_enter(struct ipci_engine *engine, bool wait, int timeout_ms)
 	if (!engine->has_ring)
 		return -EBADF;
 	engine->loop->stats.syscalls++;
-	if (wait)
+	if (wait && !ipci_seam_keeps())
 		r = io_uring_submit_and_wait_timeout(
 			&engine->ring, &cqe, 1, timeout_ms < 0 ? NULL : &time, NULL);
 	else
