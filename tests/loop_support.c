@@ -13,9 +13,6 @@
 /* Turns that go on giving out without a pause: more is no end of work but a loop that has none. */
 #define TURN_OUT_MAX 100000
 
-/* What meson takes for a skip. */
-#define EXIT_SKIPPED 77
-
 static enum ipc_engine engine;
 static bool in_callback;
 

@@ -26,6 +26,9 @@
 /* For waits that end long before: a receive or send that takes this long has failed. */
 #define TEST_WAIT_MS 30000
 
+/* The exit status of a program all of whose tests this machine lacks something for. */
+#define EXIT_SKIPPED 77
+
 /* A test between two looks at the clock and at what descriptors are open. */
 #define channel_test(function) cmocka_unit_test_setup_teardown(function, test_begin, test_end)
 int test_begin(void **state);
