@@ -111,8 +111,11 @@ watch_room(struct ipci_engine *engine, struct ipci_port *port, bool full)
 
 	if (!(state & STATE_FULL) == !full)
 		return;
-	(void)control(engine, EPOLL_CTL_MOD, port->channel->fd, full ? EPOLLIN | EPOLLOUT : EPOLLIN,
-		port);
+	if (control(engine, EPOLL_CTL_MOD, port->channel->fd, full ? EPOLLIN | EPOLLOUT : EPOLLIN,
+		    port) < 0) {
+		ipci_port_nap(port);
+		return;
+	}
 	set_state(port, full ? state | STATE_FULL : state & ~(unsigned int)STATE_FULL);
 }
 

@@ -135,15 +135,13 @@ static void
 uring_quiesce(struct ipci_engine *engine, struct ipci_port *port)
 {
 	struct ipci_uring_port *up = port->of_engine;
-	int r;
 
 	start_quiesce(engine, up);
 	while (up->receive != IPCI_REQUEST_IDLE || up->send != IPCI_REQUEST_IDLE ||
 		up->hangup != IPCI_REQUEST_IDLE) {
-		r = ipci_uring_enter(engine, up->send != IPCI_REQUEST_AT_ONCE, -1);
-		/* Somebody has closed the ring: the kernel has ended everything. */
-		if (r < 0)
-			ipci_uring_forget_requests(engine, up);
+		/* Somebody has closed the ring, or the kernel has no memory to end anything. */
+		if (ipci_uring_enter(engine, up->send != IPCI_REQUEST_AT_ONCE, -1) < 0)
+			(void)ipci_uring_restart(engine);
 		start_quiesce(engine, up);
 	}
 }
@@ -186,12 +184,12 @@ static void
 uring_unwatch(struct ipci_engine *engine, struct ipc_watch *watch)
 {
 	enum ipci_uring_request request = watch->of_engine;
-	int r = 0;
 
 	watch_not_due(engine, watch);
-	while (watch->of_engine != IPCI_REQUEST_IDLE && r == 0) {
+	while (watch->of_engine != IPCI_REQUEST_IDLE) {
 		ipci_uring_cancel(engine, watch, IPCI_KIND_WATCH, &request);
-		r = ipci_uring_enter(engine, true, -1);
+		if (ipci_uring_enter(engine, true, -1) < 0)
+			(void)ipci_uring_restart(engine);
 	}
 	/* It was wanted again when it ended. */
 	watch_not_due(engine, watch);

@@ -253,11 +253,12 @@ prove(struct ipc_loop *loop)
 		r = ipc_channel_send(a, &message, 0);
 	for (turns = 0; turns < PROOF_TURNS && r >= 0 && !proof.given && !proof.lost; turns++)
 		r = ipc_loop_turn(loop, PROOF_TURN_MS);
+	/* Who naps had no memory. */
+	if (r >= 0 && !proof.given)
+		r = proof.lost ? -EMFILE : loop->nap_until_ns ? -ENOMEM : -EIO;
 	ipc_channel_close(a);
 	ipc_channel_close(b);
-	if (r < 0)
-		return r;
-	return proof.given ? 0 : proof.lost ? -EMFILE : -EIO;
+	return r < 0 ? r : 0;
 }
 
 /* What a failure most often means here. */

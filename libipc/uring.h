@@ -117,6 +117,7 @@ struct ipci_engine {
 	struct ipci_uring_port_list at_once; /* ports whose send is IPCI_REQUEST_AT_ONCE */
 	struct ipci_uring_port_list hung_up; /* ports whose receive is to be begun anew for it */
 	struct ipci_watch_list watches;      /* that are to be armed */
+	unsigned int n_refused;              /* enters, one after the other */
 	int poll_fd; /* an epoll for others to poll, which outlives a ring; -1 until asked for */
 };
 
@@ -139,6 +140,9 @@ void ipci_uring_buffer_back(struct ipci_engine *engine, unsigned int index);
 int ipci_uring_open(struct ipci_engine *engine, const char **ret_step);
 /* Ends all requests, without a word. */
 void ipci_uring_close(struct ipci_engine *engine);
+/* Take a new ring. What was completed is here; the rest ends with the old one, without having been
+   done, and is due again. */
+int ipci_uring_restart(struct ipci_engine *engine);
 /* Return: NULL if the kernel takes none. */
 struct io_uring_sqe *ipci_uring_request(struct ipci_engine *engine);
 /* Let it be asked to end, if it is active and was not. */
@@ -150,8 +154,6 @@ int ipci_uring_enter(struct ipci_engine *engine, bool wait, int timeout_ms);
 bool ipci_uring_has_work(const struct ipci_engine *engine);
 /* Take in what was completed. */
 void ipci_uring_reap(struct ipci_engine *engine);
-/* The port's requests are gone with the ring that knew of them. */
-void ipci_uring_forget_requests(struct ipci_engine *engine, struct ipci_uring_port *up);
 
 static inline uint64_t
 ipci_uring_tag(const void *about, enum ipci_uring_kind kind)

@@ -17,9 +17,11 @@
    request. */
 #define COMPLETIONS_PER_ENTRY 8U
 
-/* The kernel frees a ring's memory some time after it was closed. */
-#define REOPEN_TRIES  1000
-#define REOPEN_NAP_MS 1
+/* How often to try again where the kernel has no memory. A ring's own is free some time after it
+   was closed. */
+#define REOPENS_MAX  1000
+#define REFUSALS_MAX 100
+#define NAP_MS       1
 
 /*
  * The flags to be had since Linux 6.1, and since 6.0. A ring with the first puts work off until it
@@ -181,8 +183,8 @@ ipci_uring_reap(struct ipci_engine *engine)
 }
 
 /* The ring that knew of them is gone, and they were not done. */
-void
-ipci_uring_forget_requests(struct ipci_engine *engine, struct ipci_uring_port *up)
+static void
+forget_requests(struct ipci_engine *engine, struct ipci_uring_port *up)
 {
 	if (up->send != IPCI_REQUEST_IDLE)
 		ipci_uring_sent(engine, up, -ECANCELED);
@@ -196,8 +198,8 @@ reopen(struct ipci_engine *engine)
 	const char *step;
 	int tries = 0, r;
 
-	while ((r = ipci_uring_open(engine, &step)) == -ENOMEM && ++tries < REOPEN_TRIES)
-		(void)ipci_sys_poll(-1, 0, REOPEN_NAP_MS);
+	while ((r = ipci_uring_open(engine, &step)) == -ENOMEM && ++tries < REOPENS_MAX)
+		(void)ipci_sys_poll(-1, 0, NAP_MS);
 	return r;
 }
 
@@ -208,12 +210,8 @@ forget_watch(struct ipci_engine *engine, struct ipc_watch *watch)
 	ipci_uring_want_watch(engine, watch);
 }
 
-/*
- * Another thread has the loop now, and a ring knows only the one that submitted first. What was
- * completed is here; the rest ends with the ring, without having been done.
- */
-static int
-rehome(struct ipci_engine *engine)
+int
+ipci_uring_restart(struct ipci_engine *engine)
 {
 	struct ipci_port *port;
 	struct ipci_uring_port *up;
@@ -223,7 +221,7 @@ rehome(struct ipci_engine *engine)
 	ipci_uring_close(engine);
 	TAILQ_FOREACH (port, &engine->loop->ports, all) {
 		up = port->of_engine;
-		ipci_uring_forget_requests(engine, up);
+		forget_requests(engine, up);
 		ipci_uring_want_receive(engine, up);
 	}
 	TAILQ_FOREACH (watch, &engine->loop->watches, all)
@@ -231,6 +229,17 @@ rehome(struct ipci_engine *engine)
 	forget_watch(engine, &engine->loop->wake);
 	forget_watch(engine, &engine->loop->alarm);
 	return reopen(engine);
+}
+
+/* The kernel had no memory. It does not say when it has. */
+static int
+refused(struct ipci_engine *engine)
+{
+	if (engine->n_refused >= REFUSALS_MAX)
+		return -ENOMEM;
+	engine->n_refused++;
+	(void)ipci_sys_poll(-1, 0, NAP_MS);
+	return 0;
 }
 
 int
@@ -251,16 +260,20 @@ ipci_uring_enter(struct ipci_engine *engine, bool wait, int timeout_ms)
 			&engine->ring, &cqe, 1, timeout_ms < 0 ? NULL : &time, NULL);
 	else
 		r = io_uring_submit_and_get_events(&engine->ring);
+	/* Another thread has the loop now, and a ring knows only the one that made it. */
 	if (r == -EEXIST)
-		return rehome(engine);
+		return ipci_uring_restart(engine);
 	ipci_uring_reap(engine);
 	switch (r) {
+	case -EAGAIN:
+	case -ENOMEM:
+	case -EBUSY:
+		return refused(engine);
 	case -ETIME:
 	case -EINTR:
-	case -EAGAIN:
-	case -EBUSY:
 	case -EBADR:
-		return 0;
+		r = 0;
 	}
+	engine->n_refused = 0;
 	return r < 0 ? r : 0;
 }

@@ -4,15 +4,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <poll.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "faults.h"
@@ -39,12 +43,26 @@ static const char *const names[FAULTY_N] = {
 	[FAULTY_SYSCALL] = "close_range",
 	[FAULTY_OPEN] = "open",
 	[FAULTY_READ] = "read",
+	[FAULTY_WRITE] = "write",
+	[FAULTY_EPOLL_CREATE] = "epoll_create1",
+	[FAULTY_EPOLL_CTL] = "epoll_ctl",
+	[FAULTY_EPOLL_WAIT] = "epoll_wait",
+	[FAULTY_EVENTFD] = "eventfd",
+	[FAULTY_TIMERFD_CREATE] = "timerfd_create",
+	[FAULTY_TIMERFD_SETTIME] = "timerfd_settime",
 	[FAULTY_SCHED_GETAFFINITY] = "sched_getaffinity",
 	[FAULTY_MMAP] = "mmap",
 	[FAULTY_MREMAP] = "mremap",
 	[FAULTY_MADVISE] = "madvise",
 	[FAULTY_MALLOC] = "malloc",
+	[FAULTY_CALLOC] = "calloc",
+	[FAULTY_REALLOC] = "realloc",
 	[FAULTY_ALIGNED_ALLOC] = "aligned_alloc",
+	[FAULTY_URING_INIT] = "io_uring_queue_init_params",
+	[FAULTY_URING_DONTFORK] = "io_uring_ring_dontfork",
+	[FAULTY_URING_BUFFERS] = "io_uring_register_buf_ring",
+	[FAULTY_URING_SUBMIT] = "io_uring_submit_and_get_events",
+	[FAULTY_URING_WAIT] = "io_uring_submit_and_wait_timeout",
 };
 
 void
@@ -229,6 +247,44 @@ WRAP(ssize_t, read, int fd, void *buffer, size_t size)
 	return fails(FAULTY_READ) ? -1 : __real_read(fd, buffer, size);
 }
 
+WRAP(ssize_t, write, int fd, const void *buffer, size_t size)
+{
+	return fails(FAULTY_WRITE) ? -1 : __real_write(fd, buffer, size);
+}
+
+WRAP(int, epoll_create1, int flags)
+{
+	return fails(FAULTY_EPOLL_CREATE) ? -1 : __real_epoll_create1(flags);
+}
+
+/* What is taken out of an epoll is out, as the kernel has it. */
+WRAP(int, epoll_ctl, int epoll_fd, int operation, int fd, struct epoll_event *event)
+{
+	if (operation != EPOLL_CTL_DEL && fails(FAULTY_EPOLL_CTL))
+		return -1;
+	return __real_epoll_ctl(epoll_fd, operation, fd, event);
+}
+
+WRAP(int, epoll_wait, int epoll_fd, struct epoll_event *events, int n, int timeout_ms)
+{
+	return fails(FAULTY_EPOLL_WAIT) ? -1 : __real_epoll_wait(epoll_fd, events, n, timeout_ms);
+}
+
+WRAP(int, eventfd, unsigned int value, int flags)
+{
+	return fails(FAULTY_EVENTFD) ? -1 : __real_eventfd(value, flags);
+}
+
+WRAP(int, timerfd_create, int clock, int flags)
+{
+	return fails(FAULTY_TIMERFD_CREATE) ? -1 : __real_timerfd_create(clock, flags);
+}
+
+WRAP(int, timerfd_settime, int fd, int flags, const struct itimerspec *spec, struct itimerspec *old)
+{
+	return fails(FAULTY_TIMERFD_SETTIME) ? -1 : __real_timerfd_settime(fd, flags, spec, old);
+}
+
 WRAP(int, madvise, void *address, size_t size, int advice)
 {
 	return fails(FAULTY_MADVISE) ? -1 : __real_madvise(address, size, advice);
@@ -358,4 +414,56 @@ WRAP(void, free, void *allocated)
 	if (is_inside && allocated)
 		memory--;
 	__real_free(allocated);
+}
+
+WRAP(void *, calloc, size_t n, size_t size)
+{
+	void *result = fails(FAULTY_CALLOC) ? NULL : __real_calloc(n, size);
+
+	count_memory(result);
+	return result;
+}
+
+WRAP(void *, realloc, void *allocated, size_t size)
+{
+	void *result = fails(FAULTY_REALLOC) ? NULL : __real_realloc(allocated, size);
+
+	if (!allocated)
+		count_memory(result);
+	return result;
+}
+
+/* liburing says how it failed by its result. */
+
+WRAP(int, io_uring_queue_init_params, unsigned int entries, struct io_uring *ring,
+	struct io_uring_params *params)
+{
+	return fails(FAULTY_URING_INIT) ? -errno
+	                                : __real_io_uring_queue_init_params(entries, ring, params);
+}
+
+WRAP(int, io_uring_ring_dontfork, struct io_uring *ring)
+{
+	return fails(FAULTY_URING_DONTFORK) ? -errno : __real_io_uring_ring_dontfork(ring);
+}
+
+WRAP(int, io_uring_register_buf_ring, struct io_uring *ring, struct io_uring_buf_reg *registration,
+	unsigned int flags)
+{
+	return fails(FAULTY_URING_BUFFERS)
+	               ? -errno
+	               : __real_io_uring_register_buf_ring(ring, registration, flags);
+}
+
+WRAP(int, io_uring_submit_and_get_events, struct io_uring *ring)
+{
+	return fails(FAULTY_URING_SUBMIT) ? -errno : __real_io_uring_submit_and_get_events(ring);
+}
+
+WRAP(int, io_uring_submit_and_wait_timeout, struct io_uring *ring, struct io_uring_cqe **cqe,
+	unsigned int n, struct __kernel_timespec *time, sigset_t *mask)
+{
+	return fails(FAULTY_URING_WAIT)
+	               ? -errno
+	               : __real_io_uring_submit_and_wait_timeout(ring, cqe, n, time, mask);
 }
