@@ -32,8 +32,9 @@
  * Results are those of channel.h. Programmer's errors are asserted.
  *
  * Threads: a loop and all that is attached to it belong to one thread at a time, which may
- * change between turns; ipc_loop_stop() may come from any. On io_uring a change costs a new ring,
- * after ipc_loop_fd() a new beginning of all that is under way.
+ * change between turns; ipc_loop_stop() may come from any. On io_uring a change costs a new ring;
+ * after ipc_loop_fd() a new beginning of all that is under way, for which the thread before must be
+ * gone, or not asleep where no signal wakes it (in vfork(2), for example).
  *
  * Trust: a peer can break its own channel and nothing else. Of a channel that takes descriptors one
  * packet at a time is received, with 253 of them at most, before its messages are given out.
