@@ -304,10 +304,13 @@ uring_settle(struct ipci_engine *engine)
 	const struct ipc_loop *loop = engine->loop;
 	int round = 0, r;
 
-	/* What was raised and taken in is to be watched again: it is what wakes who polls. */
+	/* What was raised and taken in is to be watched again: it is what wakes who polls. So is
+	   what the kernel had no memory for. */
 	do
 		r = uring_wait(engine, 0);
-	while (r == 0 && (is_unwatched(&loop->wake) || is_unwatched(&loop->alarm)) &&
+	while (r == 0 &&
+		(is_unwatched(&loop->wake) || is_unwatched(&loop->alarm) ||
+			io_uring_sq_ready(&engine->ring)) &&
 		++round < SETTLE_ROUNDS_MAX);
 }
 
