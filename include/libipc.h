@@ -6,5 +6,6 @@
 
 #include <libipc/channel.h>
 #include <libipc/loop.h>
+#include <libipc/worker.h>
 
 #endif

@@ -25,9 +25,6 @@
 #define SO_PASSPIDFD 76 /* Linux 6.5 */
 #endif
 
-/* The environment variable that names a worker's end, as "FD:PID". */
-#define INHERIT_VARIABLE "LIBIPC_CHANNEL"
-
 int
 ipci_options_copy(void *ret, size_t size, const void *options)
 {
@@ -278,7 +275,7 @@ parse_number(const char *text, long max, long *ret)
 int
 ipc_channel_inherit(struct ipc_channel **ret, const struct ipc_channel_options *options)
 {
-	const char *text = getenv(INHERIT_VARIABLE);
+	const char *text = getenv(IPCI_INHERIT_VARIABLE);
 	long fd, pid;
 	int r;
 
@@ -295,7 +292,7 @@ ipc_channel_inherit(struct ipc_channel **ret, const struct ipc_channel_options *
 
 	r = ipc_channel_open(ret, (int)fd, options);
 	if (r == 0)
-		(void)unsetenv(INHERIT_VARIABLE);
+		(void)unsetenv(IPCI_INHERIT_VARIABLE);
 	return r;
 }
 

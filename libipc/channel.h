@@ -43,6 +43,9 @@ ipci_packet_halved(size_t size)
  * 32). */
 #define IPCI_PACKET_OVERHEAD 32U
 
+/* The environment variable that names a worker's end, as "FD:PID". */
+#define IPCI_INHERIT_VARIABLE "LIBIPC_CHANNEL"
+
 /* The way out. */
 struct ipci_out {
 	_Alignas(IPCI_CACHE_LINE) struct ipci_writer writer; /* the open record */

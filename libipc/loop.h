@@ -56,6 +56,7 @@ struct ipc_watch {
 	struct ipc_loop *loop;
 	ipc_watch_fn *fn;
 	void *user;
+	void (*gone)(void *user); /* its loop is being destroyed; may be NULL */
 	unsigned int of_engine;
 };
 

@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/types.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +20,31 @@
 
 #ifndef SYS_close_range
 #define SYS_close_range 436 /* Linux 5.9, the same number everywhere */
+#endif
+#ifndef SYS_pidfd_send_signal
+#define SYS_pidfd_send_signal 424 /* Linux 5.1 */
+#endif
+#ifndef SYS_pidfd_open
+#define SYS_pidfd_open 434 /* Linux 5.3 */
+#endif
+#ifndef CLONE_PIDFD
+#define CLONE_PIDFD 0x00001000 /* Linux 5.2, sched.h */
+#endif
+
+/* Of waitid(2): P_PIDFD, Linux 5.4. In some C libraries it is no macro, and in older ones not
+ * there.
+ */
+#define WAIT_PIDFD 3
+
+/* Ids had 16 bits once, on some machines. */
+#ifdef SYS_setgroups32
+#define RAW_SETGROUPS SYS_setgroups32
+#define RAW_SETRESUID SYS_setresuid32
+#define RAW_SETRESGID SYS_setresgid32
+#else
+#define RAW_SETGROUPS SYS_setgroups
+#define RAW_SETRESUID SYS_setresuid
+#define RAW_SETRESGID SYS_setresgid
 #endif
 
 /* The result of a system call that shall be repeated while a signal interrupts it. */
@@ -135,6 +165,14 @@ ipci_sys_poll(int fd, short events, int timeout_ms)
 }
 
 int
+ipci_sys_poll_either(int a, int b)
+{
+	struct pollfd pollfds[] = {{.fd = a, .events = POLLIN}, {.fd = b, .events = POLLIN}};
+
+	return RETRIED(poll(pollfds, 2, -1));
+}
+
+int
 ipci_sys_eventfd(void)
 {
 	return RETRIED(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
@@ -173,6 +211,18 @@ ipci_sys_counter_read(int fd)
 	uint64_t count;
 
 	return RETRIED(read(fd, &count, sizeof(count))) < 0 ? -errno : 0;
+}
+
+int
+ipci_sys_eventfd_tell(int fd, uint64_t number)
+{
+	return RETRIED(write(fd, &number, sizeof(number))) < 0 ? -errno : 0;
+}
+
+int
+ipci_sys_eventfd_take(int fd, uint64_t *ret_number)
+{
+	return RETRIED(read(fd, ret_number, sizeof(*ret_number))) < 0 ? -errno : 0;
 }
 
 int
@@ -230,6 +280,21 @@ ipci_sys_unmap(void *memory, size_t size)
 		(void)munmap(memory, size);
 }
 
+void *
+ipci_sys_map_stack(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_STACK, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return NULL;
+	if (mprotect(memory, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) < 0) {
+		(void)munmap(memory, size);
+		return NULL;
+	}
+	return memory;
+}
+
 int
 ipci_sys_wipe_on_fork(void *memory, size_t size)
 {
@@ -266,4 +331,184 @@ ipci_sys_read_file(const char *path, char *buffer, size_t size)
 	if (n >= 0)
 		buffer[n] = '\0';
 	return n;
+}
+
+pid_t
+ipci_sys_clone(int (*child)(void *arg), void *arg, void *stack_end, int *ret_pidfd)
+{
+	const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
+	pid_t pid = clone(child, stack_end, flags, arg, ret_pidfd);
+
+	return pid < 0 ? -errno : pid;
+}
+
+pid_t
+ipci_sys_fork(void)
+{
+	pid_t pid = fork();
+
+	return pid < 0 ? -errno : pid;
+}
+
+int
+ipci_sys_pidfd_open(pid_t pid)
+{
+	return RETRIED((int)syscall(SYS_pidfd_open, pid, 0));
+}
+
+int
+ipci_sys_pidfd_kill(int pidfd, int signal)
+{
+	return RETRIED((int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
+}
+
+void
+ipci_sys_reap_pid(pid_t pid)
+{
+	(void)RETRIED(waitpid(pid, NULL, 0));
+}
+
+/* As the kernel writes it, whatever size of time_t the C library has. */
+struct kernel_rusage {
+	__kernel_long_t user_s, user_us;
+	__kernel_long_t system_s, system_us;
+	__kernel_long_t max_rss_kib;
+	__kernel_long_t rest[13];
+};
+
+int
+ipci_sys_reap(int pidfd, bool waits, struct ipci_sys_end *ret_end)
+{
+	const int options = waits ? WEXITED : WEXITED | WNOHANG;
+	struct kernel_rusage usage = {.user_s = 0};
+	siginfo_t info = {.si_pid = 0};
+	int r = RETRIED((int)syscall(SYS_waitid, WAIT_PIDFD, pidfd, &info, options, &usage));
+
+	if (r < 0)
+		return r;
+	if (!info.si_pid)
+		return -EAGAIN;
+	*ret_end = (struct ipci_sys_end){
+		.status = info.si_code == CLD_EXITED   ? (info.si_status & 0xFF) << 8
+	                  : info.si_code == CLD_DUMPED ? info.si_status | WCOREFLAG
+	                                               : info.si_status,
+		.user_us = (uint64_t)usage.user_s * 1000000 + (uint64_t)usage.user_us,
+		.system_us = (uint64_t)usage.system_s * 1000000 + (uint64_t)usage.system_us,
+		.max_rss_kib = (uint64_t)usage.max_rss_kib,
+	};
+	return 0;
+}
+
+void
+ipci_sys_signals_block(sigset_t *ret_before)
+{
+	sigset_t all;
+
+	(void)sigfillset(&all);
+	(void)pthread_sigmask(SIG_SETMASK, &all, ret_before);
+}
+
+void
+ipci_sys_signals_restore(const sigset_t *before)
+{
+	(void)pthread_sigmask(SIG_SETMASK, before, NULL);
+}
+
+void
+ipci_sys_signals_default(void)
+{
+	const struct sigaction action = {.sa_handler = SIG_DFL};
+	int signal;
+
+	/* It fails for those that cannot be caught, and for the C library's own. */
+	for (signal = 1; signal < _NSIG; signal++)
+		(void)sigaction(signal, &action, NULL);
+}
+
+void
+ipci_sys_signals_unblock(void)
+{
+	sigset_t none;
+
+	(void)sigemptyset(&none);
+	(void)pthread_sigmask(SIG_SETMASK, &none, NULL);
+}
+
+int
+ipci_sys_get_cloexec(int fd)
+{
+	int flags = RETRIED(fcntl(fd, F_GETFD));
+
+	return flags < 0 ? flags : flags & FD_CLOEXEC;
+}
+
+int
+ipci_sys_open(const char *path, int flags)
+{
+	return RETRIED(open(path, flags | O_CLOEXEC));
+}
+
+int
+ipci_sys_dup_above(int fd, int min)
+{
+	return RETRIED(fcntl(fd, F_DUPFD_CLOEXEC, min));
+}
+
+int
+ipci_sys_dup_to(int fd, int as)
+{
+	return RETRIED(dup2(fd, as));
+}
+
+ssize_t
+ipci_sys_read_directory(int fd, void *buffer, size_t size)
+{
+	return RETRIED(getdents64(fd, buffer, size));
+}
+
+int
+ipci_sys_chdir(const char *path)
+{
+	return RETRIED(chdir(path));
+}
+
+int
+ipci_sys_set_limit(int resource, uint64_t soft, uint64_t hard)
+{
+	const uint64_t limit[2] = {soft, hard}; /* struct rlimit64 */
+
+	return RETRIED((int)syscall(SYS_prlimit64, 0, resource, limit, NULL));
+}
+
+int
+ipci_sys_set_cpus(const void *mask, size_t size)
+{
+	return RETRIED((int)syscall(SYS_sched_setaffinity, 0, size, mask));
+}
+
+int
+ipci_sys_set_groups(const gid_t *groups, size_t n)
+{
+	return RETRIED((int)syscall(RAW_SETGROUPS, n, groups));
+}
+
+int
+ipci_sys_set_ids(uid_t uid, gid_t gid)
+{
+	int r = RETRIED((int)syscall(RAW_SETRESGID, gid, gid, gid));
+
+	return r < 0 ? r : RETRIED((int)syscall(RAW_SETRESUID, uid, uid, uid));
+}
+
+int
+ipci_sys_set_parent_death_signal(int signal)
+{
+	return RETRIED(prctl(PR_SET_PDEATHSIG, (unsigned long)signal));
+}
+
+int
+ipci_sys_exec(char *const *argv, char *const *envp)
+{
+	(void)execvpe(argv[0], argv, envp);
+	return -errno;
 }

@@ -8,6 +8,7 @@
  */
 
 #include <poll.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -40,6 +41,9 @@ ssize_t ipci_sys_recvmsg(int fd, struct msghdr *message, int flags);
 /* Not retried: a wait has a deadline. Return: revents, 0 after timeout_ms, or -EINTR ... */
 int ipci_sys_poll(int fd, short events, int timeout_ms);
 
+/* Until either is readable or has hung up; a signal does not end it. */
+int ipci_sys_poll_either(int a, int b);
+
 /* Not blocking. */
 int ipci_sys_eventfd(void);
 int ipci_sys_timerfd(void);                      /* CLOCK_MONOTONIC */
@@ -48,6 +52,9 @@ int ipci_sys_timerfd_set(int fd, int64_t at_ns); /* 0: never */
 int ipci_sys_eventfd_raise(int fd);
 /* Lets an eventfd or timerfd be readable no more. */
 int ipci_sys_counter_read(int fd);
+/* Lets an eventfd tell a number, which is not 0, to whoever takes it. */
+int ipci_sys_eventfd_tell(int fd, uint64_t number);
+int ipci_sys_eventfd_take(int fd, uint64_t *ret_number);
 
 int ipci_sys_epoll_create(void);
 int ipci_sys_epoll_ctl(int epoll_fd, int operation, int fd, uint32_t events, void *data);
@@ -61,6 +68,8 @@ void *ipci_sys_map(size_t size);
 /* The same memory, larger, perhaps elsewhere. Return: NULL without memory, and it is as it was. */
 void *ipci_sys_remap(void *memory, size_t old_size, size_t new_size);
 void ipci_sys_unmap(void *memory, size_t size);
+/* Memory for a stack: what would grow beyond its low end is caught there. */
+void *ipci_sys_map_stack(size_t size);
 /* Let the memory be zero in a child of fork(2). */
 int ipci_sys_wipe_on_fork(void *memory, size_t size);
 /* Let the memory be missing there. */
@@ -70,5 +79,54 @@ int ipci_sys_keep_from_fork(void *memory, size_t size);
 unsigned int ipci_sys_cpus(void);
 /* A small file as a string, cut to size. Return: its length, or -errno. */
 ssize_t ipci_sys_read_file(const char *path, char *buffer, size_t size);
+
+/*
+ * Processes.
+ */
+
+/* A child that shares this process's memory, while this thread waits until it has executed a
+   program or ended. stack_end is the high end. Return: its id. */
+pid_t ipci_sys_clone(int (*child)(void *arg), void *arg, void *stack_end, int *ret_pidfd);
+pid_t ipci_sys_fork(void);
+int ipci_sys_pidfd_open(pid_t pid);
+int ipci_sys_pidfd_kill(int pidfd, int signal);
+/* Wait for a child that has no pidfd. */
+void ipci_sys_reap_pid(pid_t pid);
+
+/* How a child ended: a status as of wait(2), and what it used. */
+struct ipci_sys_end {
+	int status;
+	uint64_t user_us, system_us;
+	uint64_t max_rss_kib;
+};
+
+/* Reap. Return: 0, -EAGAIN if it lives and shall not be waited for, -ECHILD if it was reaped,
+   -EBADF, -EINVAL before Linux 5.4. */
+int ipci_sys_reap(int pidfd, bool waits, struct ipci_sys_end *ret_end);
+
+/* Block all signals of this thread. */
+void ipci_sys_signals_block(sigset_t *ret_before);
+void ipci_sys_signals_restore(const sigset_t *before);
+
+/*
+ * What a child sets up, be it one that shares its parent's memory: bare system calls. Those of the
+ * C library that change the user would have all threads of the parent follow.
+ */
+void ipci_sys_signals_default(void);
+void ipci_sys_signals_unblock(void);
+/* Is it close-on-exec? */
+int ipci_sys_get_cloexec(int fd);
+int ipci_sys_open(const char *path, int flags);
+int ipci_sys_dup_above(int fd, int min); /* the lowest free number from min on */
+int ipci_sys_dup_to(int fd, int as);     /* not close-on-exec */
+ssize_t ipci_sys_read_directory(int fd, void *buffer, size_t size);
+int ipci_sys_chdir(const char *path);
+int ipci_sys_set_limit(int resource, uint64_t soft, uint64_t hard);
+int ipci_sys_set_cpus(const void *mask, size_t size);
+int ipci_sys_set_groups(const gid_t *groups, size_t n);
+int ipci_sys_set_ids(uid_t uid, gid_t gid); /* real, effective and saved */
+int ipci_sys_set_parent_death_signal(int signal);
+/* Searches PATH. Return: why it did not. */
+int ipci_sys_exec(char *const *argv, char *const *envp);
 
 #endif

@@ -124,8 +124,11 @@ ipci_watches_finish(struct ipc_loop *loop)
 {
 	struct ipc_watch *watch;
 
-	while ((watch = TAILQ_FIRST(&loop->watches)))
+	while ((watch = TAILQ_FIRST(&loop->watches))) {
+		if (watch->gone)
+			watch->gone(watch->user);
 		watch_remove(watch);
+	}
 }
 
 /* Does the kernel say of the descriptor when it is ready? An epoll tells. */

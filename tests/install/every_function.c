@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -243,6 +244,65 @@ timers_and_watches(void)
 	close(ends[1]);
 }
 
+/* worker_spawn, channel, pid, pidfd, wait, kill, attach, detach, stop and free */
+static int
+serve(struct ipc_channel *channel, void *arg)
+{
+	struct ipc_message message;
+
+	while (ipc_channel_recv(channel, &message, WAIT_MS) == 0)
+		CHECK(ipc_channel_send(channel, &message, WAIT_MS) == 0);
+	return *(int *)arg;
+}
+
+static void
+see_death(struct ipc_worker *worker, const struct ipc_worker_end *end, void *user)
+{
+	struct seen *seen = user;
+
+	CHECK(worker && WIFSIGNALED(end->status) && WTERMSIG(end->status) == SIGKILL);
+	seen->events++;
+}
+
+static void
+workers(void)
+{
+	static const struct ipc_worker_handler handler = {
+		.channel = {.message = see_message, .closed = see_end},
+		.died = see_death,
+	};
+	int status = 7;
+	struct ipc_worker_options options = {.size = sizeof(options), .run = serve, .arg = &status};
+	struct ipc_worker_end end = {.size = sizeof(end)};
+	const struct ipc_message message = {.data = "sent", .size = 4};
+	struct seen seen = {0};
+	struct ipc_worker *first, *second;
+	int i;
+
+	CHECK(ipc_loop_create(&seen.loop, NULL) == 0);
+	CHECK(ipc_worker_spawn(&first, &options) == 0);
+	CHECK(ipc_worker_spawn(&second, &options) == 0);
+	CHECK(ipc_worker_pid(first) > 0 && ipc_worker_pidfd(first) >= 0);
+	CHECK(ipc_worker_attach(seen.loop, first, &handler, &seen) == 0);
+	CHECK(ipc_worker_detach(seen.loop, first) == 0);
+	CHECK(ipc_channel_send(ipc_worker_channel(first), &message, WAIT_MS) == 0);
+	receive_text(ipc_worker_channel(first), "sent");
+
+	CHECK(ipc_worker_attach(seen.loop, second, &handler, &seen) == 0);
+	CHECK(ipc_worker_kill(second, SIGKILL) == 0);
+	for (i = 0; i < 1000 && !seen.events; i++)
+		CHECK(ipc_loop_turn(seen.loop, WAIT_MS) >= 0);
+	CHECK(seen.events == 1 && seen.ends == 1);
+	CHECK(ipc_worker_free(second) == NULL);
+
+	CHECK(ipc_worker_wait(first, 0, &end) == -EAGAIN);
+	CHECK(ipc_worker_stop(first, WAIT_MS, &status) == 0);
+	CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+	CHECK(ipc_worker_wait(first, 0, &end) == 0 && end.status == status);
+	CHECK(ipc_worker_free(first) == NULL);
+	ipc_loop_destroy(seen.loop);
+}
+
 int
 main(void)
 {
@@ -251,6 +311,7 @@ main(void)
 	inherit_an_end();
 	channels_on_a_loop();
 	timers_and_watches();
+	workers();
 	puts("every function answers");
 	return 0;
 }
