@@ -24,6 +24,7 @@
 enum bench_variant {
 	BENCH_RAW,       /* system calls by hand, one packet a message */
 	BENCH_RAW_BATCH, /* packets filled by hand to the channel's record size */
+	BENCH_FORK,      /* spawn: fork(2) and execve(2) by hand */
 	BENCH_CHANNEL,   /* libipc, by direct calls */
 	BENCH_EPOLL,     /* libipc, in a loop on epoll */
 	BENCH_URING,     /* libipc, in a loop on io_uring */
@@ -88,6 +89,7 @@ struct bench_case {
 	const char *unit;    /* what is counted: "round trip", "message", ... */
 	enum bench_shape shape;
 	bool is_bulk;     /* shown as bytes a second; the receiver reads every page */
+	bool is_memory;   /* the size is that of memory, and of no message */
 	uint32_t fds_max; /* with one message */
 	size_t size_min, size_max;
 	size_t sizes[4];                    /* by default; 0 ends the list */
@@ -101,7 +103,8 @@ struct bench_case {
 	bench_side_fn *sides[BENCH_VARIANTS][BENCH_ROLES]; /* NULL: no such variant */
 };
 
-extern const struct bench_case bench_roundtrip, bench_stream, bench_bulk, bench_fds, bench_fanout;
+extern const struct bench_case bench_roundtrip, bench_stream, bench_bulk, bench_fds, bench_fanout,
+	bench_spawn;
 extern const struct bench_case *const bench_cases[];
 extern const unsigned int bench_n_cases;
 

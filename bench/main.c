@@ -21,12 +21,13 @@
 #include "raw.h"
 #include "report.h"
 #include "runner.h"
+#include "spawned.h"
 
 #define WARM_MS_PART 5U  /* the warm-up is a fifth of the measured time, but */
 #define WARM_MS_MIN  20U /* long enough to fault in the pages and to learn how to wait */
 
 const char *const bench_variant_names[BENCH_VARIANTS] = {
-	"raw", "raw-batch", "channel", "epoll", "uring"};
+	"raw", "raw-batch", "fork", "channel", "epoll", "uring"};
 const char *const bench_wait_names[BENCH_WAITS] = {"spin", "sleep", "learn"};
 
 const struct bench_case *const bench_cases[] = {
@@ -35,6 +36,7 @@ const struct bench_case *const bench_cases[] = {
 	&bench_bulk,
 	&bench_fds,
 	&bench_fanout,
+	&bench_spawn,
 };
 const unsigned int bench_n_cases = BENCH_ARRAY_SIZE(bench_cases);
 
@@ -115,7 +117,7 @@ takes_size(const struct work *work, const struct bench_case *bench, size_t size)
 	char text[BENCH_SIZE_TEXT], min[BENCH_SIZE_TEXT], max[BENCH_SIZE_TEXT];
 	size_t size_max = bench->size_max;
 
-	if (!bench->is_bulk && work->packet_max < size_max)
+	if (!bench->is_bulk && !bench->is_memory && work->packet_max < size_max)
 		size_max = work->packet_max;
 	if (bench->sides[BENCH_RAW_BATCH][BENCH_SENDER] && work->plan.common.record_max < size_max)
 		size_max = work->plan.common.record_max;
@@ -199,6 +201,9 @@ add_blocks(struct work *work, const struct bench_case *bench, enum bench_wait wa
 	unsigned int n = options->n_sizes ? options->n_sizes : BENCH_ARRAY_SIZE(bench->sizes);
 	int r = 0;
 
+	/* The rest takes its time, and more memory than some have. */
+	if (bench->is_memory && options->quick && !options->n_sizes)
+		n = 1;
 	for (unsigned int i = 0; i < n && sizes[i] && r == 0; i++) {
 		struct bench_block block = {.bench = bench, .size = sizes[i], .wait = wait};
 
@@ -415,6 +420,8 @@ main(int argc, char *argv[])
 	static struct work work;
 	int status;
 
+	if (argc == 2 && strncmp(argv[1], BENCH_SPAWNED, strlen(BENCH_SPAWNED)) == 0)
+		return bench_spawned_main(argv[1]);
 	bench_options_parse(argc, argv, &work.options);
 	if (work.options.list) {
 		list_cases();

@@ -167,7 +167,10 @@ bench_channel_options(const struct bench_config *config)
 {
 	return (struct ipc_channel_options){
 		.size = sizeof(struct ipc_channel_options),
-		.message_max = config->size > IPC_CHANNEL_MESSAGE_MAX_DEFAULT ? config->size : 0,
+		.message_max =
+			config->size > IPC_CHANNEL_MESSAGE_MAX_DEFAULT && !config->bench->is_memory
+				? config->size
+				: 0,
 		.record_max = config->record_max,
 		.fds_max = config->bench->fds_max,
 		/* Workers share a CPU: one who spins is in the way of the one who is waited for. */
