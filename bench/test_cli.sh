@@ -115,7 +115,7 @@ grep -q "^ipc-bench: cannot write the table: No space" "$directory/stderr" ||
 	fail "table: $(cat "$directory/stderr")"
 
 succeeds --list
-for name in roundtrip stream bulk fds fanout; do
+for name in roundtrip stream bulk fds fanout spawn; do
 	grep -q "^$name " "$directory/stdout" || fail "--list does not name $name"
 done
 succeeds --help
@@ -139,8 +139,8 @@ LATENCY = {"p50_ns", "p90_ns", "p99_ns", "p999_ns", "max_ns", "count"}
 RATE = {"messages_per_s", "bytes_per_s", "syscalls_per_message", "cpu_ns_per_message"}
 LAYOUT = {"workers", "depth"}
 REQUESTS = LAYOUT | {"requests_per_s", "cpu_ns_per_request", "syscalls_per_request", "p50_ns", "p99_ns"}
-WANTED = {"roundtrip": LATENCY, "fanout": REQUESTS}
-FIGURE = {"roundtrip": "p50_ns", "fanout": "requests_per_s"}
+WANTED = {"roundtrip": LATENCY, "fanout": REQUESTS, "spawn": LATENCY}
+FIGURE = {"roundtrip": "p50_ns", "fanout": "requests_per_s", "spawn": "p50_ns"}
 seen = {}
 layouts = set()
 for result in report["results"]:
@@ -161,6 +161,7 @@ assert seen == {
     "bulk": DIRECT,
     "fds": DIRECT,
     "fanout": {"raw"} | loops,
+    "spawn": DIRECT | {"fork"},
 }, seen
 assert layouts == {(k, d) for k in (1, 4, 16, 64) for d in (1, 16)}, layouts
 
