@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Completions of io_uring altered on their way in: requests that the kernel refuses, and
- * completions that come late and in another order. A refused request is one that it never saw, as
- * those are whose error says so.
+ * Completions of io_uring altered on their way in: requests that the kernel refuses, receives that
+ * end when they have brought a packet, completions that come late and in another order, queues that
+ * are full. A refused request is one that the kernel never saw, as those are whose error says so;
+ * a receive that ends is one that it was asked to end.
  *
- * Knows the kinds of the engine's requests, and the seam that its test build has.
+ * Knows the kinds of the engine's requests, what a receive of many packets puts into a buffer, and
+ * the seam that the engine's test build has.
  */
 
 #include <stdio.h>
@@ -27,33 +29,50 @@
 
 #define KEPT_MAX 4096
 
+/* The fewest entries that the engine asks for, and fewer completions than it ever does. */
+#define RING_ENTRIES     8
+#define RING_COMPLETIONS 8
+
 struct alteration {
 	const char *name;
-	unsigned int of_100; /* requests refused, completions kept */
+	unsigned int of_100; /* requests refused, receives cut short, completions kept */
+	bool each_second;    /* of a port's receives is refused, not some by chance */
+	bool cut_short;      /* a receive of many packets is one of the first */
 	bool late;
+	bool backwards;                        /* what came last is told first */
 	int sends[6], receives[6], hangups[3]; /* errors, to the first 0 */
 };
 
+enum { NOTHING, ALL };
+
 static const struct alteration alterations[] = {
-	{"nothing", 0, .late = false},
+	[NOTHING] = {"nothing", 0, .late = false},
+	[ALL] = {"all", 20, .cut_short = true, .late = true,
+		.sends = {-EAGAIN, -EINTR, -ECANCELED, -ENOBUFS},
+		.receives = {-EAGAIN, -EINTR, -ECANCELED, -ENOBUFS, -ECONNRESET},
+		.hangups = {-ECANCELED}},
 	{"sends again", 30, .sends = {-EAGAIN, -EINTR}},
 	{"sends cancelled", 30, .sends = {-ECANCELED}},
 	{"sends without memory", 15, .sends = {-ENOBUFS, -ENOMEM}},
 	{"receives again", 30, .receives = {-EAGAIN, -EINTR}},
 	{"receives cancelled", 30, .receives = {-ECANCELED}},
 	{"receives without a buffer", 30, .receives = {-ENOBUFS}},
+	{"each second receive without a buffer", 0, .each_second = true, .receives = {-ENOBUFS}},
 	{"receives without memory", 15, .receives = {-ENOMEM}},
 	{"receives reset", 30, .receives = {-ECONNRESET}},
+	{"receives that end with each packet", 100, .cut_short = true},
 	{"hang-ups", 90, .hangups = {-ECANCELED, -EINTR}},
 	{"late, in another order", 60, .late = true},
-	{"all", 20, .late = true, .sends = {-EAGAIN, -EINTR, -ECANCELED, -ENOBUFS},
-		.receives = {-EAGAIN, -EINTR, -ECANCELED, -ENOBUFS, -ECONNRESET},
-		.hangups = {-ECANCELED}},
+	{"late, the last first", 100, .late = true, .backwards = true},
 };
 
 /* What is being done to the engine. */
 static const struct alteration *altering;
-static unsigned int n_altered;
+static unsigned int n_altered, n_overtaken;
+/* Receives of many packets that the kernel has ended though the last brought one. */
+static unsigned int n_ended;
+/* The next ring is as small as can be. */
+static bool small_ring;
 
 /* Requests that the kernel is not shown, and what they end with. */
 static struct {
@@ -69,11 +88,14 @@ static struct {
 } kept[KEPT_MAX];
 static unsigned int n_kept;
 
-/* How often a port's receive was reset. */
-static struct {
+/* What was done to a port's receives. */
+struct receiver {
 	uint64_t about;
-	unsigned int n;
-} resets[ENDS];
+	unsigned int n, n_resets;
+	bool is_short;   /* the one under way is of one packet, where many were asked for */
+	bool has_closed; /* the peer: the next is to say so in its own way */
+};
+static struct receiver receivers[ENDS];
 
 static bool
 by_chance(unsigned int of_100)
@@ -91,26 +113,35 @@ one_of(const int *errors)
 	return n ? errors[test_random_below(n)] : 0;
 }
 
-static bool
-may_reset(uint64_t about)
+static struct receiver *
+receiver_of(uint64_t about)
 {
-	unsigned int i;
+	unsigned int i = 0;
 
-	for (i = 0; i < ENDS; i++) {
-		if (!resets[i].about)
-			resets[i].about = about;
-		if (resets[i].about == about)
-			return resets[i].n++ < RESETS_MAX;
-	}
-	return false;
+	while (receivers[i].about && receivers[i].about != about)
+		check(++i < ENDS);
+	receivers[i].about = about;
+	return &receivers[i];
+}
+
+static int
+choose_receive_error(struct receiver *receiver)
+{
+	int error = one_of(altering->receives);
+
+	if (altering->each_second)
+		return receiver->n++ % 2 ? error : 0;
+	if (!by_chance(altering->of_100))
+		return 0;
+	return error == -ECONNRESET && receiver->n_resets++ >= RESETS_MAX ? 0 : error;
 }
 
 /* Return: what the request is to end with, 0 to let it go. */
 static int
 choose_error(uint64_t about)
 {
-	int error = 0;
-
+	if ((about & IPCI_KIND_MASK) == IPCI_KIND_RECEIVE)
+		return choose_receive_error(receiver_of(about));
 	if (!by_chance(altering->of_100))
 		return 0;
 	switch (about & IPCI_KIND_MASK) {
@@ -120,11 +151,25 @@ choose_error(uint64_t about)
 		return one_of(altering->hangups);
 	case IPCI_KIND_READABLE:
 		return one_of(altering->receives) ? -ECANCELED : 0;
-	case IPCI_KIND_RECEIVE:
-		error = one_of(altering->receives);
-		break;
 	}
-	return error == -ECONNRESET && !may_reset(about) ? 0 : error;
+	return 0;
+}
+
+/* The kernel may end a receive of many packets with any of them. */
+static void
+cut_short(struct io_uring_sqe *sqe)
+{
+	struct receiver *receiver;
+
+	if ((sqe->user_data & IPCI_KIND_MASK) != IPCI_KIND_RECEIVE ||
+		!(sqe->ioprio & IORING_RECV_MULTISHOT))
+		return;
+	receiver = receiver_of(sqe->user_data);
+	if (receiver->has_closed || !by_chance(altering->of_100))
+		return;
+	sqe->ioprio &= (uint16_t)~IORING_RECV_MULTISHOT;
+	receiver->is_short = true;
+	n_altered++;
 }
 
 void
@@ -138,8 +183,11 @@ ipci_seam_submit(struct io_uring_sqe *sqe)
 	if (altering->late)
 		sqe->flags &= (uint8_t)~IOSQE_CQE_SKIP_SUCCESS;
 	error = choose_error(about);
-	if (!error)
+	if (!error) {
+		if (altering->cut_short)
+			cut_short(sqe);
 		return;
+	}
 	check(n_refused < sizeof(refused) / sizeof(refused[0]));
 	refused[n_refused].about = about;
 	refused[n_refused++].error = error;
@@ -164,6 +212,57 @@ refuse(struct io_uring_cqe *cqe)
 	}
 }
 
+/* A receive of one packet puts nothing before it. */
+static void
+lay_out_as_of_many(struct io_uring_cqe *cqe)
+{
+	const struct ipci_uring_port *up =
+		(void *)(uintptr_t)(cqe->user_data & ~(uint64_t)IPCI_KIND_MASK);
+	uint8_t *memory = ipci_uring_buffer_memory(
+		up->port->loop->engine, cqe->flags >> IORING_CQE_BUFFER_SHIFT);
+	struct io_uring_recvmsg_out out = {
+		.payloadlen = (uint32_t)cqe->res,
+		.flags = (uint32_t)up->receive_header.msg_flags,
+	};
+
+	memmove(memory + sizeof(out), memory, (size_t)cqe->res);
+	memcpy(memory, &out, sizeof(out));
+	cqe->res += (int)sizeof(out);
+}
+
+/* Let the end of a receive that was cut short be that of one of many packets. */
+static void
+end_short(struct io_uring_cqe *cqe)
+{
+	struct receiver *receiver;
+
+	if ((cqe->user_data & IPCI_KIND_MASK) != IPCI_KIND_RECEIVE)
+		return;
+	receiver = receiver_of(cqe->user_data);
+	if (!receiver->is_short)
+		return;
+	receiver->is_short = false;
+	if (cqe->flags & IORING_CQE_F_BUFFER) {
+		lay_out_as_of_many(cqe);
+	} else if (cqe->res == 0) {
+		/* The end of stream would have a buffer; the socket says it again to the next. */
+		receiver->has_closed = true;
+		cqe->res = -EINTR;
+	}
+}
+
+static void
+count_ended(const struct io_uring_cqe *cqe)
+{
+	const struct ipci_uring_port *up =
+		(void *)(uintptr_t)(cqe->user_data & ~(uint64_t)IPCI_KIND_MASK);
+
+	if ((cqe->user_data & IPCI_KIND_MASK) == IPCI_KIND_RECEIVE &&
+		up->way == IPCI_WAY_MULTISHOT && !(cqe->flags & IORING_CQE_F_MORE) &&
+		cqe->res > (int)sizeof(struct io_uring_recvmsg_out))
+		n_ended++;
+}
+
 static bool
 is_behind_another(const struct io_uring_cqe *cqe)
 {
@@ -179,6 +278,8 @@ bool
 ipci_seam_complete(struct io_uring_cqe *cqe)
 {
 	refuse(cqe);
+	end_short(cqe);
+	count_ended(cqe);
 	if (!is_behind_another(cqe) && !(altering && altering->late && by_chance(altering->of_100)))
 		return true;
 	check(n_kept < KEPT_MAX);
@@ -199,13 +300,15 @@ ipci_seam_keeps(void)
 bool
 ipci_seam_late(struct io_uring_cqe *ret_cqe)
 {
+	bool backwards = altering && altering->backwards;
 	unsigned int i, first;
 
-	if (!n_kept || (altering && by_chance(30)))
+	if (!n_kept || (altering && !backwards && by_chance(30)))
 		return false;
-	i = (unsigned int)test_random_below(n_kept);
+	i = backwards ? n_kept - 1 : (unsigned int)test_random_below(n_kept);
 	for (first = 0; kept[first].user_data != kept[i].user_data; first++)
 		;
+	n_overtaken += first > 0;
 	ret_cqe->user_data = kept[first].user_data;
 	ret_cqe->res = kept[first].result;
 	ret_cqe->flags = kept[first].flags;
@@ -215,6 +318,31 @@ ipci_seam_late(struct io_uring_cqe *ret_cqe)
 	return true;
 }
 
+int __real_io_uring_queue_init_params(
+	unsigned int entries, struct io_uring *ring, struct io_uring_params *params);
+int __wrap_io_uring_queue_init_params(
+	unsigned int entries, struct io_uring *ring, struct io_uring_params *params);
+
+int
+__wrap_io_uring_queue_init_params(
+	unsigned int entries, struct io_uring *ring, struct io_uring_params *params)
+{
+	if (small_ring) {
+		entries = RING_ENTRIES;
+		params->cq_entries = RING_COMPLETIONS;
+	}
+	return __real_io_uring_queue_init_params(entries, ring, params);
+}
+
+static void
+alterations_reset(void)
+{
+	altering = NULL;
+	small_ring = false;
+	n_altered = n_overtaken = n_ended = 0;
+	memset(receivers, 0, sizeof(receivers));
+}
+
 /* Traffic. */
 
 /* One end: what it sends follows from its number and place, and so does what it is to get. */
@@ -222,6 +350,7 @@ struct end {
 	struct ear ear;
 	struct ipc_channel *channel;
 	unsigned int index, n, sent;
+	unsigned int n_mixed; /* messages of all sizes; those after them take one packet each */
 	bool has_fds;
 	int file; /* passed with some */
 };
@@ -243,8 +372,9 @@ head_of(const struct end *end, unsigned int index, unsigned int place)
 	fill(&draw, sizeof(draw), ~key_of(index, place));
 	return (struct ipc_message){
 		.id = place,
-		.size = draw % 53 == 0 ? (size_t)(draw >> 8) % sizeof(payload)
-	                               : (size_t)(draw >> 8) % 2000,
+		.size = place < end->n_mixed && draw % 53 == 0
+	                        ? (size_t)(draw >> 8) % sizeof(payload)
+	                        : (size_t)(draw >> 8) % 2000,
 		.n_fds = end->has_fds && place % 5 == 0,
 	};
 }
@@ -309,6 +439,7 @@ ends_open(struct end *ends, struct ipc_loop *loop, unsigned int n, int file)
 			.ear = {.on_message = verify, .on_writable = go_on, .arg = &ends[i]},
 			.index = i,
 			.n = n,
+			.n_mixed = 2 * n,
 			.has_fds = ways[i / 2 % N_WAYS].fds_max,
 			.file = file,
 		};
@@ -361,24 +492,53 @@ ends_close(struct end *ends, struct ipc_loop *loop)
 	}
 }
 
+/*
+ * Each buffer but one takes a packet, in one turn. When a receive of many packets, as the last is,
+ * has taken one it asks for a buffer for the next: the one that is left, if none was lost.
+ */
 static void
-under(const struct alteration *alteration)
+expect_all_buffers(struct end *ends, struct ipc_loop *loop)
 {
-	unsigned int n = test_count(1500, 150);
-	struct ipc_loop *loop = loop_open(LOOP_OPTIONS(.buffers = BUFFERS));
+	/* Those whose peers are received into buffers, of many packets last. */
+	static const unsigned int senders[BUFFERS - 1] = {2, 3, 8, 0, 1, 6, 7};
+	unsigned int i, n = ends[0].n;
+	uint64_t starved;
+
+	(void)turn_out(loop);
+	starved = loop_stats_of(loop).starved;
+	for (i = 0; i < BUFFERS - 1; i++) {
+		ends[senders[i]].n++;
+		send_on(&ends[senders[i]]);
+	}
+	for (i = 0; i < BUFFERS - 1; i++)
+		turn_until(loop, ends[senders[i] ^ 1].ear.messages == n + 1);
+	check_equal(loop_stats_of(loop).starved, starved);
+}
+
+static void
+under(const struct alteration *alteration, bool small)
+{
+	unsigned int n = test_count(600, 100);
+	struct ipc_loop *loop;
 	struct end ends[ENDS];
 	int pipe_fds[2];
 
+	(void)printf("%s\n", alteration->name);
+	(void)fflush(stdout);
 	check_equal(pipe(pipe_fds), 0);
-	n_altered = 0;
-	memset(resets, 0, sizeof(resets));
+	alterations_reset();
+	small_ring = small;
+	loop = loop_open(LOOP_OPTIONS(.buffers = BUFFERS));
 	ends_open(ends, loop, n, pipe_fds[0]);
 	altering = alteration;
 	exchange(ends, loop, n);
-	check_equal(n_altered > 0, alteration->of_100 > 0);
-	/* Every buffer has come back: else this would stand still, or be starved at last. */
+	check_equal(n_altered > 0, alteration != &alterations[NOTHING]);
+	/* What is done by chance need not have come about. */
+	check(n_overtaken > 0 || !alteration->backwards);
+	check(n_ended > 0 || !alteration->cut_short || alteration->of_100 < 100);
 	altering = NULL;
 	exchange(ends, loop, 2 * n);
+	expect_all_buffers(ends, loop);
 	altering = alteration;
 	ends_close(ends, loop);
 	altering = NULL;
@@ -395,19 +555,56 @@ nothing_is_lost_or_doubled(void **state)
 	size_t i;
 
 	(void)state;
-	for (i = 0; i < sizeof(alterations) / sizeof(alterations[0]); i++) {
-		(void)printf("%s\n", alterations[i].name);
-		(void)fflush(stdout);
-		under(&alterations[i]);
+	for (i = 0; i < sizeof(alterations) / sizeof(alterations[0]); i++)
+		under(&alterations[i], false);
+}
+
+static void
+nothing_is_lost_or_doubled_with_full_queues(void **state)
+{
+	(void)state;
+	under(&alterations[NOTHING], true);
+	under(&alterations[ALL], true);
+}
+
+/* More packets than there is room for their completions, from peers that the loop does not have. */
+static void
+receives_that_a_full_queue_ends_go_on(void **state)
+{
+	unsigned int rounds = test_count(200, 20), round, i, n;
+	struct ipc_channel *owns[PAIRS], *peers[PAIRS];
+	struct ipc_loop *loop;
+	struct ear ears[PAIRS];
+
+	(void)state;
+	alterations_reset();
+	small_ring = true;
+	loop = loop_open(LOOP_OPTIONS(.buffers = 8 * RING_COMPLETIONS));
+	for (i = 0; i < PAIRS; i++) {
+		ears[i] = (struct ear){.loop = loop};
+		pair_open(&owns[i], &peers[i], NULL);
+		ear_attach(&ears[i], loop, owns[i]);
 	}
+	(void)turn_out(loop);
+	for (round = 1; round <= rounds; round++) {
+		for (i = 0; i < PAIRS; i++)
+			for (n = 0; n < RING_COMPLETIONS; n++)
+				send_text(peers[i], "packet");
+		for (i = 0; i < PAIRS; i++)
+			turn_until(loop, ears[i].messages == round * RING_COMPLETIONS);
+	}
+	check(n_ended > 0);
+	for (i = 0; i < PAIRS; i++) {
+		ipc_channel_close(owns[i]);
+		ipc_channel_close(peers[i]);
+	}
+	ipc_loop_destroy(loop);
 }
 
 /* Destroy, and take everything out of the channels. */
 static void
 destroyed_amid_alterations_nothing_is_lost(void **state)
 {
-	const struct alteration *alteration =
-		&alterations[sizeof(alterations) / sizeof(alterations[0]) - 1];
 	unsigned int rounds = test_count(60, 10), round, i, n = 40;
 	struct end ends[ENDS];
 	struct ipc_message message;
@@ -417,10 +614,10 @@ destroyed_amid_alterations_nothing_is_lost(void **state)
 	(void)state;
 	check_equal(pipe(pipe_fds), 0);
 	for (round = 0; round < rounds; round++) {
-		memset(resets, 0, sizeof(resets));
+		alterations_reset();
 		loop = loop_open(LOOP_OPTIONS(.buffers = BUFFERS, .out_bytes_max = 64U << 20));
 		ends_open(ends, loop, n, pipe_fds[0]);
-		altering = alteration;
+		altering = &alterations[ALL];
 		for (i = 0; i < ENDS; i++)
 			send_on(&ends[i]);
 		for (i = (unsigned int)test_random_below(10); i; i--)
@@ -448,6 +645,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		loop_test(nothing_is_lost_or_doubled),
+		loop_test(nothing_is_lost_or_doubled_with_full_queues),
+		loop_test(receives_that_a_full_queue_ends_go_on),
 		loop_test(destroyed_amid_alterations_nothing_is_lost),
 	};
 
