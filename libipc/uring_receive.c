@@ -127,6 +127,8 @@ arm_receive(struct ipci_engine *engine, struct ipci_uring_port *up)
 	io_uring_sqe_set_data64(sqe, ipci_uring_tag(up, ipci_uring_receive_kind(up)));
 	ipci_seam_submit(sqe);
 	up->receive = IPCI_REQUEST_ACTIVE;
+	/* For want of room the kernel may have been entered, and what ended then asked for it. */
+	ipci_uring_no_receive(engine, up);
 	return true;
 }
 
