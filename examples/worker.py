@@ -21,7 +21,7 @@ NUMBER = struct.Struct("=Q")
 
 MAGIC, VERSION, HELLO_MAGIC = 0xB5, 1, 0x4350494C
 KIND_HELLO, KIND_MESSAGES, KIND_FRAGMENT, KIND_VOID = 1, 2, 3, 4
-RUN_REPLY, RUN_ID, RUN_FDS, RUN_LARGE = 1, 2, 4, 8
+RUN_REPLY, RUN_ID, RUN_FDS, RUN_LARGE, RUN_MORE, RUN_CANCEL = 1, 2, 4, 8, 16, 32
 FDS_LIMIT = 253
 MESSAGE_FLOOR, RECORD_FLOOR, RECORD_MIN = 4096, 8192, 4096
 FRAGMENT_MAX = RECORD.size + 200000  # bytes of the packet
@@ -56,8 +56,9 @@ def close_all(fds):
 
 
 class Message:
-    def __init__(self, data=b"", type=0, reply=False, id=0, fds=()):
+    def __init__(self, data=b"", type=0, reply=False, id=0, fds=(), more=False, cancel=False):
         self.data, self.type, self.reply, self.id, self.fds = data, type, reply, id, fds
+        self.more, self.cancel = more, cancel
         self.fds_lost = False
 
 
@@ -97,7 +98,8 @@ class Channel:
         ident = NUMBER.pack(message.id) if message.id else b""
         large = RECORD.size + RUN.size + len(ident) + pad(size) > self.record_limit()
         flags = ((RUN_REPLY if message.reply else 0) | (RUN_ID if message.id else 0) |
-                 (RUN_FDS if message.fds else 0) | (RUN_LARGE if large else 0))
+                 (RUN_FDS if message.fds else 0) | (RUN_LARGE if large else 0) |
+                 (RUN_MORE if message.more else 0) | (RUN_CANCEL if message.cancel else 0))
         run = RUN.pack((0 if large else size) | flags << 24 | message.type << 32 |
                        (len(message.fds) or 1) << 48) + ident
         run += NUMBER.pack(size) if large else message.data + bytes(pad(size) - size)
@@ -196,7 +198,7 @@ class Channel:
                 run, at = RUN.unpack_from(packet, at)[0], at + RUN.size
                 size, flags, type_, count = (
                     run & 0xFFFFFF, run >> 24 & 0xFF, run >> 32 & 0xFFFF, run >> 48)
-                require(count and not flags & ~15, "a wrong run")
+                require(count and not flags & ~63, "a wrong run")
                 require(size <= max(self.message_max, MESSAGE_FLOOR), "too large a message")
                 takes = count if flags & RUN_FDS else 0
                 require(takes <= min(n_fds, self.fds_max), "too many descriptors")
@@ -209,7 +211,8 @@ class Channel:
                 require(count == 1 or head + pad(size), "a run of empty messages")
 
                 for _ in range(count):
-                    message = Message(type=type_, reply=bool(flags & RUN_REPLY))
+                    message = Message(type=type_, reply=bool(flags & RUN_REPLY),
+                                      more=bool(flags & RUN_MORE), cancel=bool(flags & RUN_CANCEL))
                     if flags & RUN_ID:
                         message.id = NUMBER.unpack_from(packet, at)[0]
                     message.data = bytes(packet[at + head:at + head + size])

@@ -169,7 +169,7 @@ ipci_message_assert(const struct ipc_message *message)
 	assert(message);
 	assert(message->data || !message->size);
 	assert(message->fds || !message->n_fds);
-	assert(!(message->flags & ~IPC_MESSAGE_REPLY));
+	assert(!(message->flags & ~IPCI_RUN_OF_MESSAGE));
 }
 
 /* send.c */

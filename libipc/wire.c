@@ -394,7 +394,7 @@ ipci_reader_next_run(
 	size = header & IPCI_RUN_SIZE_MAX;
 	if (size > reader->limits->message_max)
 		return -EPROTO;
-	if (run_flags(header) & ~(IPCI_RUN_REPLY | IPCI_RUN_ID))
+	if (run_flags(header) & ~(IPCI_RUN_OF_MESSAGE | IPCI_RUN_ID))
 		return next_special(reader, header, ret_message, ret_large_size);
 
 	stride = run_stride(header);

@@ -82,8 +82,16 @@ enum ipci_run_flags {
 	IPCI_RUN_ID = 1 << 1,
 	IPCI_RUN_FDS = 1 << 2,
 	IPCI_RUN_LARGE = 1 << 3,
-	IPCI_RUN_ALL = 0xF,
+	IPCI_RUN_MORE = 1 << 4,
+	IPCI_RUN_CANCEL = 1 << 5,
+	IPCI_RUN_ALL = 0x3F,
+	/* Those that are a message's own flags, with the same values. */
+	IPCI_RUN_OF_MESSAGE = IPCI_RUN_REPLY | IPCI_RUN_MORE | IPCI_RUN_CANCEL,
 };
+
+_Static_assert(IPC_MESSAGE_REPLY == IPCI_RUN_REPLY && IPC_MESSAGE_MORE == IPCI_RUN_MORE &&
+		       IPC_MESSAGE_CANCEL == IPCI_RUN_CANCEL,
+	"the same values");
 
 /* Bytes that a payload takes in a record. */
 static inline size_t
@@ -218,10 +226,8 @@ void ipci_writer_finish(struct ipci_writer *writer, size_t extra);
 static inline uint64_t
 ipci_run_header(const struct ipc_message *message)
 {
-	uint64_t flags = 0;
+	uint64_t flags = message->flags;
 
-	if (message->flags & IPC_MESSAGE_REPLY)
-		flags |= IPCI_RUN_REPLY;
 	if (message->id)
 		flags |= IPCI_RUN_ID;
 	return message->size | flags << 24 | (uint64_t)message->type << 32;
@@ -363,8 +369,7 @@ static inline void
 ipci_reader_give(struct ipci_reader *reader, struct ipc_message *ret_message)
 {
 	ipci_reader_give_plain(reader, ret_message);
-	if (reader->run_flags & IPCI_RUN_REPLY)
-		ret_message->flags = IPC_MESSAGE_REPLY;
+	ret_message->flags = reader->run_flags & IPCI_RUN_OF_MESSAGE;
 	if (reader->run_flags & IPCI_RUN_ID) {
 		memcpy(&ret_message->id, ret_message->data, sizeof(ret_message->id));
 		ret_message->data = (const uint8_t *)ret_message->data + sizeof(ret_message->id);

@@ -133,7 +133,7 @@ random_message(const unsigned char *payload)
 	struct ipc_message message = {
 		.size = sizes[test_random_below(sizeof(sizes) / sizeof(sizes[0]))],
 		.type = (uint16_t)(test_random_below(4) ? 7 : 0xFFFF),
-		.flags = (uint16_t)(test_random_below(4) ? 0 : IPC_MESSAGE_REPLY),
+		.flags = (uint16_t)(test_random_below(4) ? 0 : test_random() & IPCI_RUN_OF_MESSAGE),
 		.id = test_random_below(3) ? 0 : test_random() | 1,
 		.n_fds = test_random_below(6) ? 0 : (uint32_t)(1 + test_random_below(3)),
 	};
@@ -201,19 +201,20 @@ like_messages_share_one_header(void **state)
 static void
 unlike_messages_have_their_own_header(void **state)
 {
-	struct ipc_message first = message_of("abcdefgh", 8, 3, 0, 0), unlike[5];
+	struct ipc_message first = message_of("abcdefgh", 8, 3, 0, 0), unlike[6];
 	struct ipci_writer writer;
 	unsigned int i;
 
 	(void)state;
-	for (i = 0; i < 5; i++)
+	for (i = 0; i < 6; i++)
 		unlike[i] = first;
 	unlike[0].size = 7;
 	unlike[1].type = 4;
 	unlike[2].flags = IPC_MESSAGE_REPLY;
 	unlike[3].id = 1;
 	unlike[4].n_fds = 1;
-	for (i = 0; i < 5; i++) {
+	unlike[5].flags = IPC_MESSAGE_MORE;
+	for (i = 0; i < 6; i++) {
 		writer = writer_of(256);
 		add(&writer, &first);
 		check(!ipci_writer_join(&writer, &unlike[i]));

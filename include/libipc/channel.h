@@ -72,6 +72,13 @@ struct ipc_channel;
 /* This message answers the request with the same id. */
 #define IPC_MESSAGE_REPLY 0x0001U
 
+/* More replies to the same request follow. Pools (pool.h) give meaning to this and the next;
+   channels only carry them. */
+#define IPC_MESSAGE_MORE 0x0010U
+
+/* The answer to the request with this id is not waited for any more. */
+#define IPC_MESSAGE_CANCEL 0x0020U
+
 /* Ids from here on are given out by ipc_channel_call(); do not choose one. */
 #define IPC_MESSAGE_ID_CALL 0x8000000000000000ULL
 
@@ -82,7 +89,7 @@ struct ipc_message {
 	const void *data; /* payload, 8-byte aligned when received; may be NULL when size is 0 */
 	size_t size;      /* bytes; 0 is a legal message */
 	uint16_t type;    /* the application's own */
-	uint16_t flags;   /* IPC_MESSAGE_REPLY or 0 */
+	uint16_t flags;   /* IPC_MESSAGE_REPLY ..., or 0 */
 	uint32_t n_fds;
 	int *fds;    /* sending borrows them; received ones belong to the channel until
 	                taken, and are closed by its next receive */
@@ -290,7 +297,7 @@ int ipc_channel_call(struct ipc_channel *channel, const struct ipc_message *requ
 	struct ipc_message *ret_reply, int timeout_ms);
 
 /*
- * Answer a request: send reply with the request's id and IPC_MESSAGE_REPLY.
+ * Answer a request: send reply with the request's id and IPC_MESSAGE_REPLY, beside its own flags.
  *
  * The request must carry an id, else -EINVAL: its sender expects no reply. It may still
  * be the view that ipc_channel_recv() gave; its payload is not looked at.

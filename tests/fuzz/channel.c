@@ -89,7 +89,7 @@ use_message(struct ipc_message *message, unsigned int choices)
 	int fd;
 
 	require(message->size <= limit);
-	require(!(message->flags & ~IPC_MESSAGE_REPLY));
+	require(!(message->flags & ~(IPC_MESSAGE_REPLY | IPC_MESSAGE_MORE | IPC_MESSAGE_CANCEL)));
 	require(message->n_fds <= (choices & OPTION_NO_FDS ? 0 : FDS_MAX));
 	if (message->size) {
 		require((uintptr_t)message->data % 8 == 0);

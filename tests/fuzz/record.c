@@ -67,7 +67,7 @@ read_all(struct content *content, const uint8_t *packet, size_t size,
 	ipci_reader_begin(&reader, packet, limits);
 	while ((r = ipci_reader_next(&reader, &message, &large_size)) > 0) {
 		require(!content->large_size);
-		require(!(message.flags & ~IPC_MESSAGE_REPLY));
+		require(!(message.flags & ~IPCI_RUN_OF_MESSAGE));
 		require(!message.fds);
 		require(message.n_fds <= limits->fds_max && message.n_fds <= fds_left);
 		fds_left -= message.n_fds;
