@@ -141,7 +141,7 @@ struct bench_account {
 	uint64_t sum;                    /* of the words read */
 };
 
-struct bench_histogram;
+struct ipci_histogram;
 
 /* What a case's function works with. */
 struct bench_side {
@@ -155,7 +155,7 @@ struct bench_side {
 	bool spins; /* a raw variant asks again and again */
 	struct bench_account *account;
 	struct bench_window *window;
-	struct bench_histogram *histogram;
+	struct ipci_histogram *histogram;
 	uint64_t *idle_cpu_us;
 	uint64_t begin_ns;
 };

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #include "bench.h"
-#include "histogram.h"
+#include "../libipc/histogram.h"
 #include "loop.h"
 #include "raw.h"
 
@@ -94,7 +94,7 @@ count_reply(struct worker *worker, const void *data)
 
 	now = bench_now_ns();
 	if (side->window->is_open)
-		bench_histogram_add(side->histogram, now - worker->start_ns);
+		ipci_histogram_add(side->histogram, now - worker->start_ns);
 	if (parent->going)
 		parent->going = bench_side_goes_on_at(side, parent->received, now);
 	/* Not every request is timed, as clocks cost, too; nor always the first of those that

@@ -12,7 +12,7 @@
 #include <time.h>
 
 #include "bench.h"
-#include "histogram.h"
+#include "../libipc/histogram.h"
 #include "loop.h"
 #include "raw.h"
 
@@ -26,7 +26,7 @@ count_trip(struct bench_side *side, uint64_t start_ns, uint64_t *ret_now_ns)
 	uint64_t now = bench_now_ns();
 
 	if (side->window->is_open)
-		bench_histogram_add(side->histogram, now - start_ns);
+		ipci_histogram_add(side->histogram, now - start_ns);
 	*ret_now_ns = now;
 	return bench_side_goes_on_at(side, ++side->account->messages, now);
 }

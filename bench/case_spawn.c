@@ -22,7 +22,7 @@
 #include <libipc/worker.h>
 
 #include "bench.h"
-#include "histogram.h"
+#include "../libipc/histogram.h"
 #include "raw.h"
 #include "spawned.h"
 
@@ -81,7 +81,7 @@ count(struct bench_side *side, uint64_t start_ns)
 	uint64_t now = bench_now_ns();
 
 	if (side->window->is_open)
-		bench_histogram_add(side->histogram, now - start_ns);
+		ipci_histogram_add(side->histogram, now - start_ns);
 	side->account->sum += BENCH_WORD;
 	return bench_side_goes_on_at(side, ++side->account->messages, now);
 }

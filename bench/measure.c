@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "histogram.h"
+#include "../libipc/histogram.h"
 #include "measure.h"
 #include "runner.h"
 
@@ -33,7 +33,7 @@ struct measurement {
 	struct bench_run *runs[BENCH_VARIANTS]; /* of the repetition at hand */
 	struct repetition *repetitions;
 	unsigned int n_repetitions;
-	struct bench_histogram (*histograms)[BENCH_DISTANCES]; /* of each variant */
+	struct ipci_histogram (*histograms)[BENCH_DISTANCES]; /* of each variant */
 	unsigned int runs_done;
 	char *error;
 };
@@ -145,7 +145,7 @@ sample_of(const struct measurement *m, int variant)
 	}
 	if (m->block->bench->shape != BENCH_LATENCY)
 		sample.figure = count * 1e9 / (double)(window->end_ns - window->start_ns);
-	else if (bench_histogram_percentile(&run->histogram, 500, &p50))
+	else if (ipci_histogram_percentile(&run->histogram, 500, &p50))
 		sample.figure = (double)p50;
 	return sample;
 }
@@ -199,7 +199,7 @@ accept(struct measurement *m, enum bench_distance distance)
 		if (!m->runs[i])
 			continue;
 		repetition->samples[i] = sample_of(m, i);
-		bench_histogram_merge(
+		ipci_histogram_merge(
 			&m->histograms[i][repetition->distance], &m->runs[i]->histogram);
 	}
 	m->n_repetitions++;
@@ -316,11 +316,11 @@ pick_probe(const struct repetition *repetition, int variant)
 }
 
 static double
-percentile(const struct bench_histogram *histogram, unsigned int per_mille)
+percentile(const struct ipci_histogram *histogram, unsigned int per_mille)
 {
 	uint64_t value;
 
-	return bench_histogram_percentile(histogram, per_mille, &value) ? (double)value : NAN;
+	return ipci_histogram_percentile(histogram, per_mille, &value) ? (double)value : NAN;
 }
 
 static enum bench_wait
@@ -367,7 +367,7 @@ ratio_to(const struct measurement *m, enum bench_distance distance, int variant,
 static struct bench_result
 result_of(const struct measurement *m, int variant, enum bench_distance distance)
 {
-	const struct bench_histogram *histogram = &m->histograms[variant][distance];
+	const struct ipci_histogram *histogram = &m->histograms[variant][distance];
 	bool is_timed = m->block->bench->shape != BENCH_THROUGHPUT;
 	struct bench_result result = {
 		.bench = m->block->bench,

@@ -9,7 +9,7 @@
  */
 
 #include "bench.h"
-#include "histogram.h"
+#include "../libipc/histogram.h"
 #include "probe.h"
 
 #define BENCH_ERROR_SIZE 256U
@@ -22,7 +22,7 @@ struct bench_run {
 	struct bench_window window;
 	/* Of each process; of both roles once the run is over: several receivers are added up. */
 	struct bench_account accounts[BENCH_PROCESSES_LIMIT];
-	struct bench_histogram histogram;
+	struct ipci_histogram histogram;
 	uint64_t idle_cpu_us;
 	uint64_t probes_ns[2]; /* before and after */
 	enum bench_distance distances[2];

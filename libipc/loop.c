@@ -82,7 +82,7 @@ ipci_loop_wake(struct ipc_loop *loop)
 static int64_t
 next_due_ns(const struct ipc_loop *loop)
 {
-	int64_t at_ns = ipci_timers_next_ns(&loop->timers);
+	int64_t at_ns = ipci_heap_first_key(&loop->timers);
 
 	return loop->nap_until_ns ? IPCI_MIN(at_ns, loop->nap_until_ns) : at_ns;
 }
@@ -363,7 +363,7 @@ ipc_loop_destroy(struct ipc_loop *loop)
 		return NULL;
 	ipci_ports_finish(loop);
 	ipci_watches_finish(loop);
-	ipci_timers_finish(&loop->timers);
+	ipci_timers_finish(loop);
 	if (!loop->turning) {
 		loop_free(loop);
 		return NULL;

@@ -78,7 +78,7 @@ struct ipc_loop {
 
 	struct ipci_watch_list watches;
 	struct ipci_watch_list fired;
-	struct ipci_timers timers;
+	struct ipci_heap timers;
 	int64_t nap_until_ns; /* 0: nobody naps */
 
 	/* What a callback is being made for, so that it can be told to be gone. */

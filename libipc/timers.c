@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 #include "loop.h"
@@ -11,159 +12,88 @@
 
 #define NS_PER_MS 1000000
 
-#define CAPACITY_MIN 16
-
 struct ipc_timer {
+	struct ipci_heap_node node; /* in ipc_loop.timers by when it is due; nowhere while it is
+	                               called and will not be again */
 	struct ipc_loop *loop;
-	int64_t due_ns;
 	int64_t period_ns;
-	size_t index; /* in the heap; NOWHERE while it is called and will not be again */
+	bool lasts;   /* stays in the heap when it was called */
 	bool stopped; /* within its callback */
 	ipc_timer_fn *fn;
 	void *user;
 };
 
-#define NOWHERE SIZE_MAX
+static struct ipc_timer *
+timer_of(struct ipci_heap_node *node)
+{
+	return (struct ipc_timer *)(void *)((char *)node - offsetof(struct ipc_timer, node));
+}
 
+/* Those that go on keep their place in the heap, and so need no memory for it. */
 static void
-place(struct ipci_timers *timers, struct ipc_timer *timer, size_t index)
+advance(struct ipci_heap *timers, struct ipc_timer *timer, int64_t now_ns)
 {
-	timers->heap[index] = timer;
-	timer->index = index;
-}
+	struct ipci_heap_node *node = &timer->node;
 
-/* Let the timer find its place from index towards the top, then towards the bottom. */
-static void
-sift(struct ipci_timers *timers, struct ipc_timer *timer, size_t index)
-{
-	size_t parent, child;
-
-	for (; index; index = parent) {
-		parent = (index - 1) / 2;
-		if (timers->heap[parent]->due_ns <= timer->due_ns)
-			break;
-		place(timers, timers->heap[parent], index);
-	}
-	for (;; index = child) {
-		child = 2 * index + 1;
-		if (child >= timers->n)
-			break;
-		if (child + 1 < timers->n &&
-			timers->heap[child + 1]->due_ns < timers->heap[child]->due_ns)
-			child++;
-		if (timers->heap[child]->due_ns >= timer->due_ns)
-			break;
-		place(timers, timers->heap[child], index);
-	}
-	place(timers, timer, index);
-}
-
-static int
-insert(struct ipci_timers *timers, struct ipc_timer *timer)
-{
-	size_t capacity = timers->capacity ? 2 * timers->capacity : CAPACITY_MIN;
-	struct ipc_timer **heap;
-
-	if (timers->n == timers->capacity) {
-		heap = realloc(timers->heap, capacity * sizeof(struct ipc_timer *));
-		if (!heap)
-			return -ENOMEM;
-		timers->heap = heap;
-		timers->capacity = capacity;
-	}
-	sift(timers, timer, timers->n++);
-	return 0;
-}
-
-static void
-take_out(struct ipci_timers *timers, struct ipc_timer *timer)
-{
-	struct ipc_timer *last = timers->heap[--timers->n];
-
-	if (last != timer)
-		sift(timers, last, timer->index);
-	timer->index = NOWHERE;
-}
-
-int64_t
-ipci_timers_next_ns(const struct ipci_timers *timers)
-{
-	return timers->n ? timers->heap[0]->due_ns : INT64_MAX;
-}
-
-/* A periodic timer keeps its place in the heap, and so needs no memory to go on. */
-static void
-advance(struct ipci_timers *timers, struct ipc_timer *timer, int64_t now_ns)
-{
-	int64_t missed = (now_ns - timer->due_ns) / timer->period_ns;
-
-	timer->due_ns += (missed + 1) * timer->period_ns;
-	sift(timers, timer, timer->index);
+	if (timer->period_ns)
+		node->key += ((now_ns - node->key) / timer->period_ns + 1) * timer->period_ns;
+	else
+		node->key = IPCI_TIMER_NEVER;
+	ipci_heap_update(timers, node);
 }
 
 void
 ipci_timers_call(struct ipc_loop *loop, int64_t now_ns)
 {
-	struct ipci_timers *timers = &loop->timers;
+	struct ipci_heap *timers = &loop->timers;
 	struct ipc_timer *timer;
 
-	while (!ipci_loop_is_over(loop) && timers->n && timers->heap[0]->due_ns <= now_ns) {
-		timer = timers->heap[0];
-		if (timer->period_ns)
+	while (!ipci_loop_is_over(loop) && ipci_heap_first_key(timers) <= now_ns) {
+		timer = timer_of(timers->nodes[0]);
+		if (timer->period_ns || timer->lasts)
 			advance(timers, timer, now_ns);
 		else
-			take_out(timers, timer);
+			ipci_heap_remove(timers, &timer->node);
 
-		loop->stats.events++;
+		/* Those that last are the library's own. */
+		loop->stats.events += !timer->lasts;
 		loop->current_timer = timer;
 		timer->fn(timer, timer->user);
 		loop->current_timer = NULL;
-		if (timer->stopped || timer->index == NOWHERE)
+		if (timer->stopped || timer->node.index == IPCI_HEAP_NOWHERE)
 			free(timer);
 	}
 }
 
 void
-ipci_timers_finish(struct ipci_timers *timers)
+ipci_timers_finish(struct ipc_loop *loop)
 {
 	struct ipc_timer *timer;
 
-	while (timers->n) {
-		timer = timers->heap[--timers->n];
+	while (loop->timers.n) {
+		timer = timer_of(loop->timers.nodes[0]);
+		ipci_heap_remove(&loop->timers, &timer->node);
 		/* The one that is being called is freed when that has returned. */
-		if (timer == timer->loop->current_timer)
+		if (timer == loop->current_timer)
 			timer->stopped = true;
 		else
 			free(timer);
 	}
-	free(timers->heap);
-	*timers = (struct ipci_timers){0};
+	ipci_heap_finish(&loop->timers);
 }
 
-int
-ipc_timer_start(struct ipc_timer **ret, struct ipc_loop *loop, int delay_ms, int period_ms,
-	ipc_timer_fn *fn, void *user)
+/* Start a timer, of which everything but its loop is set in what. */
+static int
+start(struct ipc_timer **ret, struct ipc_loop *loop, const struct ipc_timer *what)
 {
-	struct ipc_timer *timer;
+	struct ipc_timer *timer = malloc(sizeof(*timer));
 	int r;
 
-	assert(loop);
-	assert(fn);
-	if (delay_ms < 0 || period_ms < 0)
-		return -EINVAL;
-	if (!ipci_loop_is_ours(loop))
-		return -ECHILD;
-	timer = malloc(sizeof(*timer));
 	if (!timer)
 		return -ENOMEM;
-	*timer = (struct ipc_timer){
-		.loop = loop,
-		.due_ns = ipci_sys_now_ns() + (int64_t)delay_ms * NS_PER_MS,
-		.period_ns = (int64_t)period_ms * NS_PER_MS,
-		.fn = fn,
-		.user = user,
-	};
-	r = insert(&loop->timers, timer);
+	*timer = *what;
+	timer->loop = loop;
+	r = ipci_heap_insert(&loop->timers, &timer->node);
 	if (r < 0) {
 		free(timer);
 		return r;
@@ -174,6 +104,48 @@ ipc_timer_start(struct ipc_timer **ret, struct ipc_loop *loop, int delay_ms, int
 	return 0;
 }
 
+int
+ipci_timer_create(struct ipc_timer **ret, struct ipc_loop *loop, ipc_timer_fn *fn, void *user)
+{
+	const struct ipc_timer timer = {
+		.node = {.key = IPCI_TIMER_NEVER},
+		.lasts = true,
+		.fn = fn,
+		.user = user,
+	};
+
+	return start(ret, loop, &timer);
+}
+
+void
+ipci_timer_set(struct ipc_timer *timer, int64_t due_ns)
+{
+	timer->node.key = due_ns;
+	ipci_heap_update(&timer->loop->timers, &timer->node);
+	ipci_loop_set_alarm(timer->loop);
+}
+
+int
+ipc_timer_start(struct ipc_timer **ret, struct ipc_loop *loop, int delay_ms, int period_ms,
+	ipc_timer_fn *fn, void *user)
+{
+	struct ipc_timer timer;
+
+	assert(loop);
+	assert(fn);
+	if (delay_ms < 0 || period_ms < 0)
+		return -EINVAL;
+	if (!ipci_loop_is_ours(loop))
+		return -ECHILD;
+	timer = (struct ipc_timer){
+		.node = {.key = ipci_sys_now_ns() + (int64_t)delay_ms * NS_PER_MS},
+		.period_ns = (int64_t)period_ms * NS_PER_MS,
+		.fn = fn,
+		.user = user,
+	};
+	return start(ret, loop, &timer);
+}
+
 struct ipc_timer *
 ipc_timer_stop(struct ipc_timer *timer)
 {
@@ -182,8 +154,8 @@ ipc_timer_stop(struct ipc_timer *timer)
 	if (!timer)
 		return NULL;
 	loop = timer->loop;
-	if (timer->index != NOWHERE) {
-		take_out(&loop->timers, timer);
+	if (timer->node.index != IPCI_HEAP_NOWHERE) {
+		ipci_heap_remove(&loop->timers, &timer->node);
 		ipci_loop_set_alarm(loop);
 	}
 	if (timer == loop->current_timer)

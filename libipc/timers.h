@@ -3,30 +3,30 @@
 #define LIBIPC_INTERNAL_TIMERS_H
 
 /*
- * Timers in the order in which they are due: a binary heap.
+ * Timers of a loop, in the order in which they are due.
  *
  * Knows times. Refuses to know who waits.
  */
 
-#include <stddef.h>
-#include <stdint.h>
+#include <libipc/loop.h>
 
-struct ipc_loop;
-struct ipc_timer;
+#include "heap.h"
 
-/* Zero is valid and empty. */
-struct ipci_timers {
-	struct ipc_timer **heap;
-	size_t n;
-	size_t capacity;
-};
-
-/* When the first is due, or INT64_MAX. */
-int64_t ipci_timers_next_ns(const struct ipci_timers *timers);
+/* When a timer is due that is not to come. */
+#define IPCI_TIMER_NEVER INT64_MAX
 
 /* Make the callbacks of those that are due. */
 void ipci_timers_call(struct ipc_loop *loop, int64_t now_ns);
 
-void ipci_timers_finish(struct ipci_timers *timers);
+void ipci_timers_finish(struct ipc_loop *loop);
+
+/*
+ * A timer that lasts: not to come until it is set, once each time, and freed by ipc_timer_stop().
+ * Setting it needs no memory.
+ *
+ * Return: 0, or -ENOMEM.
+ */
+int ipci_timer_create(struct ipc_timer **ret, struct ipc_loop *loop, ipc_timer_fn *fn, void *user);
+void ipci_timer_set(struct ipc_timer *timer, int64_t due_ns);
 
 #endif

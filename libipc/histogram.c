@@ -4,7 +4,7 @@
 
 #include "histogram.h"
 
-#define FIRST (UINT64_C(1) << BENCH_HISTOGRAM_BITS)
+#define FIRST (UINT64_C(1) << IPCI_HISTOGRAM_BITS)
 
 static size_t
 bucket_of(uint64_t value)
@@ -14,9 +14,9 @@ bucket_of(uint64_t value)
 
 	if (value < FIRST)
 		return (size_t)value;
-	octave = 63U - (unsigned int)__builtin_clzll(value) - BENCH_HISTOGRAM_BITS;
-	index = ((size_t)octave << BENCH_HISTOGRAM_BITS) + (size_t)(value >> octave);
-	return index < BENCH_HISTOGRAM_BUCKETS ? index : BENCH_HISTOGRAM_BUCKETS - 1;
+	octave = 63U - (unsigned int)__builtin_clzll(value) - IPCI_HISTOGRAM_BITS;
+	index = ((size_t)octave << IPCI_HISTOGRAM_BITS) + (size_t)(value >> octave);
+	return index < IPCI_HISTOGRAM_BUCKETS ? index : IPCI_HISTOGRAM_BUCKETS - 1;
 }
 
 /* The middle of a bucket: the error is half of its width at most. */
@@ -28,13 +28,13 @@ value_of(size_t bucket)
 
 	if (bucket < FIRST)
 		return bucket;
-	octave = (unsigned int)(bucket >> BENCH_HISTOGRAM_BITS) - 1;
+	octave = (unsigned int)(bucket >> IPCI_HISTOGRAM_BITS) - 1;
 	low = (FIRST + (bucket & (FIRST - 1))) << octave;
 	return low + ((UINT64_C(1) << octave) >> 1);
 }
 
 void
-bench_histogram_add(struct bench_histogram *histogram, uint64_t value)
+ipci_histogram_add(struct ipci_histogram *histogram, uint64_t value)
 {
 	histogram->buckets[bucket_of(value)]++;
 	histogram->count++;
@@ -43,9 +43,9 @@ bench_histogram_add(struct bench_histogram *histogram, uint64_t value)
 }
 
 void
-bench_histogram_merge(struct bench_histogram *histogram, const struct bench_histogram *other)
+ipci_histogram_merge(struct ipci_histogram *histogram, const struct ipci_histogram *other)
 {
-	for (size_t i = 0; i < BENCH_HISTOGRAM_BUCKETS; i++)
+	for (size_t i = 0; i < IPCI_HISTOGRAM_BUCKETS; i++)
 		histogram->buckets[i] += other->buckets[i];
 	histogram->count += other->count;
 	if (other->max > histogram->max)
@@ -53,17 +53,17 @@ bench_histogram_merge(struct bench_histogram *histogram, const struct bench_hist
 }
 
 bool
-bench_histogram_percentile(
-	const struct bench_histogram *histogram, unsigned int per_mille, uint64_t *ret_value)
+ipci_histogram_percentile(
+	const struct ipci_histogram *histogram, unsigned int per_mille, uint64_t *ret_value)
 {
 	uint64_t rank, seen = 0, value;
 	size_t bucket;
 
-	if (histogram->count * (1000 - per_mille) < UINT64_C(1000) * BENCH_HISTOGRAM_BEYOND_MIN)
+	if (histogram->count * (1000 - per_mille) < UINT64_C(1000) * IPCI_HISTOGRAM_BEYOND_MIN)
 		return false;
 
 	rank = histogram->count * per_mille / 1000;
-	for (bucket = 0; bucket < BENCH_HISTOGRAM_BUCKETS; bucket++) {
+	for (bucket = 0; bucket < IPCI_HISTOGRAM_BUCKETS; bucket++) {
 		seen += histogram->buckets[bucket];
 		if (seen > rank)
 			break;

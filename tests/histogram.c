@@ -38,11 +38,11 @@ static void
 check_against_sorted(uint64_t *values, size_t count)
 {
 	static const unsigned int per_milles[] = {1, 10, 250, 500, 900, 990, 999};
-	static struct bench_histogram histogram;
+	static struct ipci_histogram histogram;
 
-	histogram = (struct bench_histogram){0};
+	histogram = (struct ipci_histogram){0};
 	for (size_t i = 0; i < count; i++)
-		bench_histogram_add(&histogram, values[i]);
+		ipci_histogram_add(&histogram, values[i]);
 	qsort(values, count, sizeof(*values), compare);
 
 	assert_int_equal(histogram.count, count);
@@ -50,7 +50,7 @@ check_against_sorted(uint64_t *values, size_t count)
 	for (size_t i = 0; i < sizeof(per_milles) / sizeof(per_milles[0]); i++) {
 		uint64_t exact = values[count * per_milles[i] / 1000], found;
 
-		assert_true(bench_histogram_percentile(&histogram, per_milles[i], &found));
+		assert_true(ipci_histogram_percentile(&histogram, per_milles[i], &found));
 		if (found > exact + exact / 128 || found < exact - exact / 128)
 			fail_msg("p%u of %zu: %llu, sorted %llu", per_milles[i], count,
 				(unsigned long long)found, (unsigned long long)exact);
@@ -95,14 +95,14 @@ test_borders(void **state)
 	(void)state;
 	for (unsigned int shift = 0; shift <= 40; shift++) {
 		for (int64_t offset = -1; offset <= 1; offset++) {
-			static struct bench_histogram histogram;
+			static struct ipci_histogram histogram;
 			uint64_t value = (uint64_t)((INT64_C(1) << shift) + offset), found;
 
-			histogram = (struct bench_histogram){0};
-			for (unsigned int i = 0; i < 2 * BENCH_HISTOGRAM_BEYOND_MIN; i++)
-				bench_histogram_add(&histogram, value);
-			bench_histogram_add(&histogram, UINT64_MAX);
-			assert_true(bench_histogram_percentile(&histogram, 500, &found));
+			histogram = (struct ipci_histogram){0};
+			for (unsigned int i = 0; i < 2 * IPCI_HISTOGRAM_BEYOND_MIN; i++)
+				ipci_histogram_add(&histogram, value);
+			ipci_histogram_add(&histogram, UINT64_MAX);
+			assert_true(ipci_histogram_percentile(&histogram, 500, &found));
 			assert_in_range(found, value - value / 128, value + value / 128);
 		}
 	}
@@ -111,55 +111,55 @@ test_borders(void **state)
 static void
 test_too_few_is_blank(void **state)
 {
-	static struct bench_histogram histogram;
+	static struct ipci_histogram histogram;
 	uint64_t found = 77;
 
 	(void)state;
-	assert_false(bench_histogram_percentile(&histogram, 500, &found));
+	assert_false(ipci_histogram_percentile(&histogram, 500, &found));
 	for (unsigned int i = 0; i < 9999; i++)
-		bench_histogram_add(&histogram, i);
-	assert_true(bench_histogram_percentile(&histogram, 990, &found));
+		ipci_histogram_add(&histogram, i);
+	assert_true(ipci_histogram_percentile(&histogram, 990, &found));
 	found = 77;
-	assert_false(bench_histogram_percentile(&histogram, 999, &found));
+	assert_false(ipci_histogram_percentile(&histogram, 999, &found));
 	assert_int_equal(found, 77);
-	bench_histogram_add(&histogram, 10000);
-	assert_true(bench_histogram_percentile(&histogram, 999, &found));
+	ipci_histogram_add(&histogram, 10000);
+	assert_true(ipci_histogram_percentile(&histogram, 999, &found));
 }
 
 static void
 test_huge_is_counted(void **state)
 {
-	static struct bench_histogram histogram;
+	static struct ipci_histogram histogram;
 	uint64_t found;
 
 	(void)state;
 	for (unsigned int i = 0; i < 100; i++)
-		bench_histogram_add(&histogram, UINT64_MAX - i);
+		ipci_histogram_add(&histogram, UINT64_MAX - i);
 	assert_int_equal(histogram.count, 100);
 	assert_int_equal(histogram.max, UINT64_MAX);
-	assert_true(bench_histogram_percentile(&histogram, 500, &found));
+	assert_true(ipci_histogram_percentile(&histogram, 500, &found));
 }
 
 /* Merging is adding every value of both. */
 static void
 test_merge(void **state)
 {
-	static struct bench_histogram one, two, both;
+	static struct ipci_histogram one, two, both;
 	uint64_t random = 7, expected, found;
 
 	(void)state;
 	for (unsigned int i = 0; i < SAMPLES; i++) {
 		uint64_t value = next_random(&random) >> 40;
 
-		bench_histogram_add(i % 3 ? &one : &two, value);
-		bench_histogram_add(&both, value);
+		ipci_histogram_add(i % 3 ? &one : &two, value);
+		ipci_histogram_add(&both, value);
 	}
-	bench_histogram_merge(&one, &two);
+	ipci_histogram_merge(&one, &two);
 	assert_int_equal(one.count, both.count);
 	assert_int_equal(one.max, both.max);
 	for (unsigned int per_mille = 1; per_mille < 1000; per_mille++) {
-		assert_true(bench_histogram_percentile(&both, per_mille, &expected));
-		assert_true(bench_histogram_percentile(&one, per_mille, &found));
+		assert_true(ipci_histogram_percentile(&both, per_mille, &expected));
+		assert_true(ipci_histogram_percentile(&one, per_mille, &found));
 		assert_int_equal(found, expected);
 	}
 }
