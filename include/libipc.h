@@ -7,5 +7,6 @@
 #include <libipc/channel.h>
 #include <libipc/loop.h>
 #include <libipc/worker.h>
+#include <libipc/pool.h>
 
 #endif

@@ -114,3 +114,12 @@ ipci_cpus_quota(const char *membership, const char *root)
 	}
 	return least;
 }
+
+unsigned int
+ipci_cpus_usable(void)
+{
+	unsigned int quota = ipci_cpus_quota(IPCI_CGROUP_MEMBERSHIP, IPCI_CGROUP_ROOT);
+	unsigned int cpus = IPCI_MIN(ipci_sys_cpus(), (quota + 99) / 100);
+
+	return IPCI_MAX(cpus, 1U);
+}

@@ -22,6 +22,9 @@
  */
 unsigned int ipci_cpus_quota(const char *membership, const char *root);
 
+/* How many CPUs this process may keep busy: by its mask, and by its groups' quotas, rounded up. */
+unsigned int ipci_cpus_usable(void);
+
 /* More than one CPU in the mask? Cheap; the mask can change at any time. */
 bool ipci_cpus_several(void);
 

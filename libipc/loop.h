@@ -38,6 +38,8 @@ struct ipci_port {
 	struct ipc_loop *loop;
 	struct ipc_channel *channel;
 	struct ipc_channel_handler handler;
+	/* Once: the peer has said hello. May be NULL. */
+	void (*greeted)(struct ipc_channel *channel, void *user);
 	void *user;
 	void *of_engine;
 };

@@ -347,6 +347,17 @@ tell_of_room(struct ipci_port *port)
 		port->handler.writable(port->channel, port->user);
 }
 
+static void
+tell_of_hello(struct ipci_port *port)
+{
+	void (*greeted)(struct ipc_channel *, void *) = port->greeted;
+
+	if (!greeted || !atomic_load_explicit(&port->channel->heard, memory_order_relaxed))
+		return;
+	port->greeted = NULL;
+	greeted(port->channel, port->user);
+}
+
 /* One port's turn, when it has been taken from the list. */
 static void
 serve(struct ipci_port *port, unsigned int *share)
@@ -356,6 +367,8 @@ serve(struct ipci_port *port, unsigned int *share)
 
 	loop->current = port;
 	r = give(port, share);
+	if (loop->current == port && ipci_loop_is_ours(loop))
+		tell_of_hello(port);
 	if (loop->current != port || !ipci_loop_is_ours(loop))
 		return;
 	/* Of a large message's parts only some are taken at a time. */

@@ -131,6 +131,12 @@ ipci_sys_shutdown(int fd)
 	return RETRIED(shutdown(fd, SHUT_RDWR));
 }
 
+int
+ipci_sys_shutdown_writing(int fd)
+{
+	return RETRIED(shutdown(fd, SHUT_WR));
+}
+
 ssize_t
 ipci_sys_send(int fd, const void *data, size_t size, int flags)
 {

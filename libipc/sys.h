@@ -26,8 +26,9 @@ int ipci_sys_set_cloexec(int fd, bool on);
 int ipci_sys_fstat(int fd, struct stat *ret_stat);
 int ipci_sys_getsockopt_int(int fd, int option, int *ret_value); /* SOL_SOCKET */
 int ipci_sys_setsockopt_int(int fd, int option, int value);
-int ipci_sys_getpeername(int fd); /* 0 when connected */
-int ipci_sys_shutdown(int fd);    /* both ways */
+int ipci_sys_getpeername(int fd);      /* 0 when connected */
+int ipci_sys_shutdown(int fd);         /* both ways */
+int ipci_sys_shutdown_writing(int fd); /* the peer sees the end */
 
 /* One packet, with MSG_NOSIGNAL. Return: its size. The plain forms spare the kernel the
    message header, a tenth of a packet's time. */

@@ -303,6 +303,59 @@ workers(void)
 	ipc_loop_destroy(seen.loop);
 }
 
+/* pool_create, call, call_with, cancel, resize, stats, worker_stats, drain and destroy */
+static int
+answer(struct ipc_channel *channel, void *arg)
+{
+	struct ipc_message message;
+
+	(void)arg;
+	while (ipc_channel_recv(channel, &message, WAIT_MS) == 0)
+		CHECK(ipc_channel_reply(channel, &message, &message, WAIT_MS) == 0);
+	return 0;
+}
+
+static void
+see_reply(struct ipc_pool *pool, int result, struct ipc_message *reply, void *user)
+{
+	struct seen *seen = user;
+
+	CHECK(pool);
+	if (result == 0)
+		CHECK(reply->size == 4 && !memcmp(reply->data, "sent", 4));
+	else
+		CHECK(result == -ECANCELED && !reply);
+	seen->events++;
+}
+
+static void
+pools(void)
+{
+	const struct ipc_worker_options worker = {.size = sizeof(worker), .run = answer};
+	const struct ipc_pool_options options = {
+		.size = sizeof(options), .worker = &worker, .workers = 1};
+	struct ipc_pool_worker_stats worker_stats = {.size = sizeof(worker_stats)};
+	struct ipc_pool_stats stats = {.size = sizeof(stats)};
+	const struct ipc_message message = {.data = "sent", .size = 4};
+	struct seen seen = {0};
+	struct ipc_pool *pool;
+	uint64_t request;
+	struct ipc_call_options call = {.size = sizeof(call), .ret_request = &request};
+
+	CHECK(ipc_loop_create(&seen.loop, NULL) == 0);
+	CHECK(ipc_pool_create(&pool, seen.loop, &options) == 0);
+	CHECK(ipc_pool_call_with(pool, &message, see_reply, &seen, WAIT_MS, &call) == 0);
+	CHECK(ipc_pool_cancel(pool, request) == 0 && seen.events == 1);
+	CHECK(ipc_pool_call(pool, &message, see_reply, &seen, WAIT_MS) == 0);
+	CHECK(ipc_pool_resize(pool, 2) == 0);
+	CHECK(ipc_pool_worker_stats(pool, 1, &worker_stats) == 0 && worker_stats.pid > 0);
+	CHECK(ipc_pool_drain(pool, WAIT_MS) == 0 && seen.events == 2);
+	ipc_pool_stats(pool, &stats);
+	CHECK(stats.calls == 2 && stats.completed == 1 && stats.cancelled == 1);
+	CHECK(ipc_pool_destroy(pool) == NULL);
+	ipc_loop_destroy(seen.loop);
+}
+
 int
 main(void)
 {
@@ -312,6 +365,7 @@ main(void)
 	channels_on_a_loop();
 	timers_and_watches();
 	workers();
+	pools();
 	puts("every function answers");
 	return 0;
 }

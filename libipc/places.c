@@ -1,0 +1,441 @@
+/* SPDX-License-Identifier: MIT */
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base.h"
+#include "places.h"
+
+/* A worker that is silent is found out in this part of the time that it may be. */
+#define CHECKS 4
+
+int
+ipci_places_init(struct ipci_dispatch *dispatch)
+{
+	unsigned int depth = dispatch->options.depth, i;
+
+	dispatch->places_due_ns = INT64_MAX;
+	dispatch->check_ns = INT64_MAX;
+	dispatch->lowest = depth;
+	dispatch->like = calloc(depth, sizeof(*dispatch->like));
+	if (!dispatch->like)
+		return -ENOMEM;
+	for (i = 0; i < depth; i++)
+		TAILQ_INIT(&dispatch->like[i]);
+	return 0;
+}
+
+void
+ipci_places_finish(struct ipci_dispatch *dispatch)
+{
+	unsigned int i;
+
+	for (i = 0; i < dispatch->n_places; i++)
+		free(dispatch->places[i]);
+	free(dispatch->places);
+	free(dispatch->like);
+	dispatch->places = NULL;
+	dispatch->n_places = dispatch->capacity = 0;
+	dispatch->like = NULL;
+}
+
+/* May the worker be given a request? */
+static bool
+can_open(const struct ipci_dispatch *dispatch, const struct ipci_place *place)
+{
+	return place->state == IPC_POOL_READY && !place->is_full && !place->is_solo &&
+	       !place->late && place->outstanding < dispatch->options.depth;
+}
+
+void
+ipci_place_shut(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	if (!place->is_open)
+		return;
+	place->is_open = false;
+	TAILQ_REMOVE(&dispatch->like[place->outstanding], place, like);
+}
+
+void
+ipci_place_reopen(struct ipci_dispatch *dispatch, struct ipci_place *place, bool first)
+{
+	struct ipci_place_list *like;
+
+	if (!can_open(dispatch, place))
+		return;
+	like = &dispatch->like[place->outstanding];
+	/* One that has just answered is awake, and has its memory in the cache. */
+	if (first)
+		TAILQ_INSERT_HEAD(like, place, like);
+	else
+		TAILQ_INSERT_TAIL(like, place, like);
+	place->is_open = true;
+	if (place->outstanding < dispatch->lowest)
+		dispatch->lowest = place->outstanding;
+}
+
+struct ipci_place *
+ipci_place_choose(struct ipci_dispatch *dispatch, bool alone)
+{
+	struct ipci_place *place;
+
+	for (; dispatch->lowest < dispatch->options.depth; dispatch->lowest++) {
+		place = TAILQ_FIRST(&dispatch->like[dispatch->lowest]);
+		if (place)
+			return alone && place->outstanding ? NULL : place;
+	}
+	return NULL;
+}
+
+/* The state of a place changes. */
+static void
+enter(struct ipci_dispatch *dispatch, struct ipci_place *place, enum ipc_pool_state state)
+{
+	ipci_place_shut(dispatch, place);
+	place->state = state;
+	ipci_place_reopen(dispatch, place, false);
+}
+
+static void
+set_due(struct ipci_dispatch *dispatch, struct ipci_place *place, int64_t due_ns)
+{
+	place->due_ns = due_ns;
+	dispatch->places_due_ns = IPCI_MIN(dispatch->places_due_ns, due_ns);
+}
+
+/* A worker that fails again and again is started ever more seldom. */
+static int64_t
+restart_ns(const struct ipci_dispatch *dispatch, const struct ipci_place *place)
+{
+	int64_t delay_ns = dispatch->options.restart_min_ns;
+	unsigned int i;
+
+	for (i = 0; i < place->failures && delay_ns < dispatch->options.restart_max_ns; i++)
+		delay_ns *= 2;
+	return place->started_ns + IPCI_MIN(delay_ns, dispatch->options.restart_max_ns);
+}
+
+int
+ipci_place_start(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	int r;
+
+	place->started_ns = dispatch->ops->now_ns(dispatch->world);
+	place->due_ns = INT64_MAX;
+	place->state = IPC_POOL_STARTING;
+	place->is_killed = place->is_full = false;
+	place->heard = place->heard_seen = place->completed = 0;
+	place->silent_since_ns = 0;
+	place->failed_starts++;
+	r = dispatch->ops->start(dispatch->world, place);
+	if (r < 0) {
+		place->failures++;
+		place->state = IPC_POOL_WAITING;
+		set_due(dispatch, place, restart_ns(dispatch, place));
+		return r;
+	}
+	dispatch->stats.starts++;
+	dispatch->stats.restarts += place->starts++ != 0;
+	ipci_places_watch(dispatch);
+	return 0;
+}
+
+static int
+reserve(struct ipci_dispatch *dispatch, unsigned int n)
+{
+	struct ipci_place **places;
+
+	if (n <= dispatch->capacity)
+		return 0;
+	places = realloc(dispatch->places, n * sizeof(struct ipci_place *));
+	if (!places)
+		return -ENOMEM;
+	dispatch->places = places;
+	dispatch->capacity = n;
+	return 0;
+}
+
+int
+ipci_places_add(struct ipci_dispatch *dispatch, unsigned int n)
+{
+	unsigned int before = dispatch->n_places, i;
+	struct ipci_place *place;
+
+	if (reserve(dispatch, before + n) < 0)
+		return -ENOMEM;
+	for (i = before; i < before + n; i++) {
+		place = calloc(1, sizeof(*place));
+		if (!place)
+			break;
+		TAILQ_INIT(&place->requests);
+		place->dispatch = dispatch;
+		place->index = i;
+		set_due(dispatch, place, 0);
+		dispatch->places[i] = place;
+	}
+	if (i < before + n) {
+		while (i > before)
+			free(dispatch->places[--i]);
+		return -ENOMEM;
+	}
+	dispatch->n_places += n;
+	dispatch->workers += n;
+	return 0;
+}
+
+/* The last one takes the index of the one that goes. */
+static void
+remove_place(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	struct ipci_place *last = dispatch->places[--dispatch->n_places];
+
+	ipci_place_shut(dispatch, place);
+	last->index = place->index;
+	dispatch->places[place->index] = last;
+	free(place);
+}
+
+/* What it costs to let a place leave: one without a worker nothing, one with requests time. */
+static unsigned int
+leave_cost(const struct ipci_place *place)
+{
+	if (place->state == IPC_POOL_WAITING || place->state == IPC_POOL_ENDING)
+		return 0;
+	return place->state == IPC_POOL_STARTING ? 1 : 2 + place->outstanding;
+}
+
+static struct ipci_place *
+cheapest(const struct ipci_dispatch *dispatch)
+{
+	struct ipci_place *place, *best = NULL;
+	unsigned int i;
+
+	for (i = 0; i < dispatch->n_places; i++) {
+		place = dispatch->places[i];
+		if (!place->is_leaving && (!best || leave_cost(place) < leave_cost(best)))
+			best = place;
+	}
+	return best;
+}
+
+void
+ipci_places_leave(struct ipci_dispatch *dispatch, unsigned int n)
+{
+	struct ipci_place *place;
+
+	while (n--) {
+		place = cheapest(dispatch);
+		place->is_leaving = true;
+		dispatch->workers--;
+		ipci_place_stop(dispatch, place);
+	}
+}
+
+unsigned int
+ipci_places_return(struct ipci_dispatch *dispatch, unsigned int n)
+{
+	struct ipci_place *place;
+	unsigned int i, returned = 0;
+
+	for (i = 0; i < dispatch->n_places && returned < n; i++) {
+		place = dispatch->places[i];
+		if (!place->is_leaving || place->state != IPC_POOL_STOPPING)
+			continue;
+		place->is_leaving = false;
+		dispatch->workers++;
+		enter(dispatch, place, IPC_POOL_READY);
+		returned++;
+	}
+	return returned;
+}
+
+void
+ipci_place_ready(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	if (place->state != IPC_POOL_STARTING)
+		return;
+	place->failed_starts = 0;
+	enter(dispatch, place, IPC_POOL_READY);
+}
+
+void
+ipci_place_set_full(struct ipci_dispatch *dispatch, struct ipci_place *place, bool is_full)
+{
+	ipci_place_shut(dispatch, place);
+	place->is_full = is_full;
+	ipci_place_reopen(dispatch, place, false);
+}
+
+/* The channel is closed, by either side. */
+static void
+begin_end(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	enter(dispatch, place, IPC_POOL_ENDING);
+	if (!place->is_killed)
+		set_due(dispatch, place,
+			dispatch->ops->now_ns(dispatch->world) + dispatch->options.stop_ns);
+}
+
+void
+ipci_place_stop(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	switch (place->state) {
+	case IPC_POOL_WAITING:
+		remove_place(dispatch, place);
+		break;
+	case IPC_POOL_STARTING:
+	case IPC_POOL_READY:
+	case IPC_POOL_STOPPING:
+		if (place->outstanding) {
+			enter(dispatch, place, IPC_POOL_STOPPING);
+			break;
+		}
+		begin_end(dispatch, place);
+		dispatch->ops->close(dispatch->world, place);
+		break;
+	case IPC_POOL_ENDING:
+		break;
+	}
+}
+
+void
+ipci_place_kill(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	place->is_killed = true;
+	place->due_ns = INT64_MAX;
+	enter(dispatch, place, IPC_POOL_ENDING);
+	dispatch->ops->kill(dispatch->world, place);
+}
+
+void
+ipci_place_closed(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	if (place->state != IPC_POOL_ENDING)
+		begin_end(dispatch, place);
+}
+
+void
+ipci_place_died(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	if (place->is_leaving || dispatch->phase >= IPCI_DISPATCH_STOPPING) {
+		dispatch->workers -= !place->is_leaving;
+		remove_place(dispatch, place);
+		return;
+	}
+	place->failures = place->completed ? 0 : place->failures + 1;
+	enter(dispatch, place, IPC_POOL_WAITING);
+	set_due(dispatch, place, restart_ns(dispatch, place));
+	if (place->due_ns <= dispatch->ops->now_ns(dispatch->world))
+		(void)ipci_place_start(dispatch, place);
+}
+
+void
+ipci_places_stop(struct ipci_dispatch *dispatch, bool kill_owing)
+{
+	struct ipci_place *place;
+	unsigned int i;
+
+	/* From the last to the first: those that go are replaced by ones that were seen. */
+	for (i = dispatch->n_places; i--;) {
+		place = dispatch->places[i];
+		if (place->state == IPC_POOL_WAITING) {
+			dispatch->workers -= !place->is_leaving;
+			remove_place(dispatch, place);
+		} else if (place->state == IPC_POOL_ENDING) {
+			continue;
+		} else if (kill_owing && place->owed) {
+			ipci_place_kill(dispatch, place);
+		} else {
+			begin_end(dispatch, place);
+			dispatch->ops->close(dispatch->world, place);
+		}
+	}
+}
+
+bool
+ipci_places_are_hopeless(const struct ipci_dispatch *dispatch)
+{
+	const struct ipci_place *place;
+	unsigned int i;
+
+	for (i = 0; i < dispatch->n_places; i++) {
+		place = dispatch->places[i];
+		/* A start that is under way has not failed. */
+		if (!place->is_leaving &&
+			place->failed_starts - (place->state == IPC_POOL_STARTING) <
+				dispatch->options.starts_max)
+			return false;
+	}
+	return true;
+}
+
+void
+ipci_places_watch(struct ipci_dispatch *dispatch)
+{
+	if (dispatch->options.hung_ns && dispatch->check_ns == INT64_MAX)
+		dispatch->check_ns =
+			dispatch->ops->now_ns(dispatch->world) + dispatch->options.hung_ns / CHECKS;
+}
+
+/* Is something to be heard of the worker? */
+static bool
+is_awaited(const struct ipci_place *place)
+{
+	return place->state == IPC_POOL_STARTING ||
+	       (place->state != IPC_POOL_ENDING && place->outstanding);
+}
+
+/* Kill the workers that have been silent for too long. */
+static void
+check_silence(struct ipci_dispatch *dispatch, int64_t now_ns)
+{
+	struct ipci_place *place;
+	bool any = false;
+	unsigned int i;
+
+	for (i = 0; i < dispatch->n_places; i++) {
+		place = dispatch->places[i];
+		if (!is_awaited(place)) {
+			place->silent_since_ns = 0;
+			continue;
+		}
+		if (!place->silent_since_ns || place->heard != place->heard_seen) {
+			place->heard_seen = place->heard;
+			place->silent_since_ns = now_ns;
+		} else if (now_ns - place->silent_since_ns >= dispatch->options.hung_ns) {
+			dispatch->stats.hung++;
+			ipci_place_kill(dispatch, place);
+			continue;
+		}
+		any = true;
+	}
+	dispatch->check_ns = any ? now_ns + dispatch->options.hung_ns / CHECKS : INT64_MAX;
+}
+
+/* What a place waits for is due. */
+static void
+come_due(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	if (place->state == IPC_POOL_WAITING)
+		(void)ipci_place_start(dispatch, place);
+	else
+		ipci_place_kill(dispatch, place);
+}
+
+void
+ipci_places_tick(struct ipci_dispatch *dispatch, int64_t now_ns)
+{
+	int64_t next_ns = INT64_MAX;
+	unsigned int i;
+
+	if (now_ns >= dispatch->check_ns)
+		check_silence(dispatch, now_ns);
+	if (now_ns < dispatch->places_due_ns)
+		return;
+	for (i = 0; i < dispatch->n_places; i++) {
+		if (dispatch->places[i]->due_ns <= now_ns)
+			come_due(dispatch, dispatch->places[i]);
+		next_ns = IPCI_MIN(next_ns, dispatch->places[i]->due_ns);
+	}
+	dispatch->places_due_ns = next_ns;
+}

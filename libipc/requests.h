@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#ifndef LIBIPC_INTERNAL_REQUESTS_H
+#define LIBIPC_INTERNAL_REQUESTS_H
+
+/*
+ * The requests of a pool, found by their names.
+ *
+ * Knows where a request lies, and which name it has. Refuses to know what becomes of it.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include <libipc/pool.h>
+
+#include "heap.h"
+
+struct ipci_parcel;
+struct ipci_place;
+
+enum ipci_request_state {
+	IPCI_REQUEST_FREE,
+	IPCI_REQUEST_QUEUED,
+	IPCI_REQUEST_OUTSTANDING,
+	IPCI_REQUEST_OWED,   /* has ended, and its worker owes the answer */
+	IPCI_REQUEST_ENDING, /* its function is about to be called with -EOWNERDEAD */
+};
+
+struct ipci_request {
+	TAILQ_ENTRY(ipci_request) entry; /* of one list, by its state */
+	uint64_t name;                   /* its id on the wire, and for whom cancels it; never 0 */
+	struct ipci_place *place;        /* while it is outstanding or owed */
+	enum ipci_request_state state;
+	uint16_t attempts; /* that are left */
+	bool is_tried;     /* before, by a worker that died */
+	bool is_late;      /* owed since its time was over */
+	bool has_parts;    /* of its answer, given out */
+	ipc_reply_fn *reply;
+	void *user;
+	uint64_t caller_id;
+	int64_t begin_ns;               /* 0: not timed */
+	struct ipci_heap_node deadline; /* by its time, or nowhere */
+	struct ipci_parcel *parcel;     /* what is kept of it, or NULL */
+};
+
+TAILQ_HEAD(ipci_request_list, ipci_request);
+
+/* Bits of a name that say where the request lies. Those above count its uses; the highest is that
+   of ids which ipc_channel_call() chooses. */
+#define IPCI_REQUEST_INDEX_BITS 24U
+#define IPCI_REQUESTS_LIMIT     (UINT64_C(1) << IPCI_REQUEST_INDEX_BITS)
+
+struct ipci_requests {
+	struct ipci_request *
+		*chunks; /* never freed before the end: what there is at once is limited */
+	size_t n_chunks;
+	size_t capacity;
+	struct ipci_request_list free;
+};
+
+void ipci_requests_init(struct ipci_requests *requests);
+
+/* Frees the table alone. */
+void ipci_requests_finish(struct ipci_requests *requests);
+
+/* A free request, zero but for its name, and in no heap. Return: NULL without memory. */
+struct ipci_request *ipci_requests_take(struct ipci_requests *requests);
+
+/* It is free again, and its name nobody's. */
+void ipci_requests_give_back(struct ipci_requests *requests, struct ipci_request *request);
+
+/* Return: the request that has this name now, or NULL. */
+struct ipci_request *ipci_requests_find(const struct ipci_requests *requests, uint64_t name);
+
+/* One after the other: those that are free, too. Return: NULL beyond the last. */
+struct ipci_request *ipci_requests_at(const struct ipci_requests *requests, size_t index);
+
+#endif
