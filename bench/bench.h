@@ -28,6 +28,7 @@ enum bench_variant {
 	BENCH_CHANNEL,   /* libipc, by direct calls */
 	BENCH_EPOLL,     /* libipc, in a loop on epoll */
 	BENCH_URING,     /* libipc, in a loop on io_uring */
+	BENCH_POOL,      /* libipc, by a pool, on the engine that a loop chooses */
 	BENCH_VARIANTS,
 };
 
@@ -121,6 +122,7 @@ struct bench_config {
 	size_t fragment_size; /* bulk: payload bytes of each packet that libipc sends */
 	uint64_t warm_ns, time_ns;
 	unsigned int cpus[BENCH_ROLES];
+	enum ipc_engine pool_engine; /* IPC_ENGINE_AUTO unless one is asked for */
 	bool measures_idle;
 };
 

@@ -7,7 +7,7 @@
  * to its reply.
  *
  * The parent has a CPU; the workers share the other one, and sleep while there is nothing to do.
- * In variants of libipc they are ordinary direct channels.
+ * In variants of libipc they have ordinary direct channels; in that of a pool they are its own.
  */
 
 #include <errno.h>
@@ -17,6 +17,7 @@
 
 #include "bench.h"
 #include "../libipc/histogram.h"
+#include "fanout_pool.h"
 #include "loop.h"
 #include "raw.h"
 
@@ -310,5 +311,6 @@ const struct bench_case bench_fanout = {
 			[BENCH_RAW] = {lead_raw, bench_raw_echo},
 			[BENCH_EPOLL] = {lead_loop, work_channel},
 			[BENCH_URING] = {lead_loop, work_channel},
+			[BENCH_POOL] = {bench_fanout_pool, bench_fanout_pool_rest},
 		},
 };

@@ -33,6 +33,7 @@ FIELD(ratio_to_raw, result->ratios[BENCH_RAW])
 FIELD(ratio_to_raw_batch, result->ratios[BENCH_RAW_BATCH])
 FIELD(ratio_to_channel, result->ratios[BENCH_CHANNEL])
 FIELD(ratio_to_epoll, result->ratios[BENCH_EPOLL])
+FIELD(ratio_to_uring, result->ratios[BENCH_URING])
 FIELD(syscalls,
 	result->syscalls_per_message[BENCH_SENDER] + result->syscalls_per_message[BENCH_RECEIVER])
 FIELD(sender_syscalls, result->syscalls_per_message[BENCH_SENDER])
@@ -74,6 +75,7 @@ const struct bench_field bench_fields[] = {
 	{"ratio_to_raw_batch", get_ratio_to_raw_batch, THROUGHPUT},
 	{"ratio_to_channel", get_ratio_to_channel, ONE_PAIR},
 	{"ratio_to_epoll", get_ratio_to_epoll, ALL},
+	{"ratio_to_uring", get_ratio_to_uring, FANOUT},
 	{"syscalls_per_message", get_syscalls, ONE_PAIR},
 	{"sender_syscalls_per_message", get_sender_syscalls, ONE_PAIR},
 	{"receiver_syscalls_per_message", get_receiver_syscalls, ONE_PAIR},

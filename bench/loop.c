@@ -10,7 +10,9 @@ bench_loop_new(struct bench_side *side)
 {
 	struct ipc_loop_options options = {
 		.size = sizeof(options),
-		.engine = bench_engine_of(side->config->variant),
+		.engine = side->config->variant == BENCH_POOL
+	                          ? side->config->pool_engine
+	                          : bench_engine_of(side->config->variant),
 		.spin_us = bench_spin_us(side->config),
 	};
 	struct ipc_loop *loop;

@@ -27,7 +27,7 @@
 #define WARM_MS_MIN  20U /* long enough to fault in the pages and to learn how to wait */
 
 const char *const bench_variant_names[BENCH_VARIANTS] = {
-	"raw", "raw-batch", "fork", "channel", "epoll", "uring"};
+	"raw", "raw-batch", "fork", "channel", "epoll", "uring", "pool"};
 const char *const bench_wait_names[BENCH_WAITS] = {"spin", "sleep", "learn"};
 
 const struct bench_case *const bench_cases[] = {
@@ -296,6 +296,9 @@ plan_work(struct work *work)
 	                                   (warm_ms > WARM_MS_MIN ? warm_ms : WARM_MS_MIN),
 				.time_ns = (uint64_t)1000000 * options->time_ms,
 				.cpus = {options->cpus[0], options->cpus[1]},
+				.pool_engine = options->has_engine
+	                                               ? bench_engine_of(options->engine)
+	                                               : IPC_ENGINE_AUTO,
 			},
 		.repeat = options->repeat,
 		.progress = show_progress,

@@ -398,6 +398,10 @@ result_of(const struct measurement *m, int variant, enum bench_distance distance
 		.packet_size = packet_size(m, variant),
 	};
 
+	/* A pool's workers are none of the run's processes. */
+	if (variant == BENCH_POOL)
+		result.syscalls_per_message[BENCH_RECEIVER] =
+			result.cpu_ns_per_message[BENCH_RECEIVER] = NAN;
 	for (int other = 0; other < BENCH_VARIANTS; other++)
 		result.ratios[other] = ratio_to(m, distance, variant, other);
 	for (unsigned int i = 0; i < m->n_repetitions; i++) {

@@ -127,24 +127,26 @@ layout_text(char text[CELL], const struct bench_result *result)
 static void
 print_fanout_head(FILE *file)
 {
-	fprintf(file, "%5s %-6s %-5s %-5s %-7s %7s  %-12s %6s %5s %6s %6s  %-6s %s\n", "bytes",
-		"K x D", "waits", "CPUs", "variant", "k/s", "min..max", "of raw", "epoll", "p50 us",
-		"p99", "calls", "CPU ns");
+	fprintf(file, "%5s %-6s %-5s %-5s %-7s %7s  %-12s %6s %5s %5s %6s %6s  %-6s %s\n", "bytes",
+		"K x D", "waits", "CPUs", "variant", "k/s", "min..max", "of raw", "epoll", "uring",
+		"p50 us", "p99", "calls", "CPU ns");
 }
 
 static void
 print_fanout(const struct bench_result *result, FILE *file)
 {
-	char ratio[CELL], epoll_ratio[CELL], p50[CELL], p99[CELL], calls[CELL], cpu[CELL];
+	char ratio[CELL], epoll_ratio[CELL], uring_ratio[CELL], p50[CELL], p99[CELL], calls[CELL],
+		cpu[CELL];
 	char layout[CELL];
 	struct cells cells;
 
 	fill_cells(&cells, result, 1e-3, 1);
-	fprintf(file, "%5s %-6s %-5s %-5s %-7s %7s  %-12s %6s %5s %6s %6s  %-6s %s\n", cells.size,
-		layout_text(layout, result), bench_wait_names[result->waited_as],
+	fprintf(file, "%5s %-6s %-5s %-5s %-7s %7s  %-12s %6s %5s %5s %6s %6s  %-6s %s\n",
+		cells.size, layout_text(layout, result), bench_wait_names[result->waited_as],
 		bench_distance_names[result->distance], bench_variant_names[result->variant],
 		cells.figure, cells.spread, three_digits(ratio, result->ratios[BENCH_RAW]),
 		three_digits(epoll_ratio, result->ratios[BENCH_EPOLL]),
+		three_digits(uring_ratio, result->ratios[BENCH_URING]),
 		three_digits(p50, result->p50_ns / 1e3), three_digits(p99, result->p99_ns / 1e3),
 		few_syscalls(calls, result->syscalls_per_message[BENCH_SENDER]),
 		three_digits(cpu, result->cpu_ns_per_message[BENCH_SENDER]));
@@ -247,7 +249,7 @@ bench_report_table(const struct bench_report *report, FILE *file)
 		print_case(report, report->options->cases[i], file);
 	fputs("\nof raw: times raw's figure, each run beside its own raw run (roundtrip: less is "
 	      "better; else more).\n"
-	      "batch, chan., epoll: times that of raw-batch, channel, epoll, likewise.\n"
+	      "batch, chan., epoll, uring: times that of raw-batch, channel ..., likewise.\n"
 	      "calls: system calls that moved data, for each round trip or message, "
 	      "sender + receiver; fanout: of the parent.\n"
 	      "CPU: time for each round trip or message, likewise. "

@@ -160,7 +160,7 @@ assert seen == {
     "stream": DIRECT | {"raw-batch"} | loops,
     "bulk": DIRECT,
     "fds": DIRECT,
-    "fanout": {"raw"} | loops,
+    "fanout": {"raw", "pool"} | loops,
     "spawn": DIRECT | {"fork"},
 }, seen
 assert layouts == {(k, d) for k in (1, 4, 16, 64) for d in (1, 16)}, layouts
@@ -171,9 +171,9 @@ def variants(name, case):
         return {r["variant"] for r in json.load(file)["results"] if r["case"] == case}
 
 
-assert variants("epoll", "fanout") == {"raw", "epoll"}
+assert variants("epoll", "fanout") == {"raw", "epoll", "pool"}
 assert variants("epoll", "roundtrip") == {"raw", "channel", "epoll"}
-assert variants("without", "fanout") == {"raw", "epoll"}
+assert variants("without", "fanout") == {"raw", "epoll", "pool"}
 
 with open(sys.argv[2]) as file:
     rows = list(csv.DictReader(file))
