@@ -5,7 +5,7 @@
 
 #include "base.h"
 #include "dispatch.h"
-#include "parcel.h"
+#include "duplicate.h"
 #include "places.h"
 
 #define NS_PER_MS INT64_C(1000000)
@@ -33,13 +33,13 @@ now(const struct ipci_dispatch *dispatch)
  */
 
 static void
-drop_parcel(struct ipci_dispatch *dispatch, struct ipci_request *request)
+drop_duplicate(struct ipci_dispatch *dispatch, struct ipci_request *request)
 {
-	if (!request->parcel)
+	if (!request->duplicate)
 		return;
-	dispatch->kept_bytes -= request->parcel->message.size;
-	dispatch->kept_fds -= request->parcel->message.n_fds;
-	request->parcel = ipci_parcel_free(request->parcel);
+	dispatch->kept_bytes -= request->duplicate->message.size;
+	dispatch->kept_fds -= request->duplicate->message.n_fds;
+	request->duplicate = ipci_duplicate_free(request->duplicate);
 }
 
 /* Return: 0, -EAGAIN: it would be too much, or -errno. */
@@ -50,14 +50,14 @@ keep(struct ipci_dispatch *dispatch, struct ipci_request *request,
 	const struct ipci_dispatch_options *options = &dispatch->options;
 	int r;
 
-	if (request->parcel)
+	if (request->duplicate)
 		return 0;
 	/* One that is alone is kept whatever its size. */
 	if (dispatch->kept_bytes && dispatch->kept_bytes + message->size > options->kept_bytes_max)
 		return -EAGAIN;
 	if (dispatch->kept_fds && dispatch->kept_fds + message->n_fds > options->kept_fds_max)
 		return -EAGAIN;
-	r = ipci_parcel_new(&request->parcel, message);
+	r = ipci_duplicate_new(&request->duplicate, message);
 	if (r < 0)
 		return r;
 	dispatch->kept_bytes += message->size;
@@ -106,7 +106,7 @@ count_end(struct ipci_dispatch *dispatch, int result)
 static void
 settle(struct ipci_dispatch *dispatch, struct ipci_request *request, int result)
 {
-	drop_parcel(dispatch, request);
+	drop_duplicate(dispatch, request);
 	if (request->deadline.index != IPCI_HEAP_NOWHERE)
 		ipci_heap_remove(&dispatch->deadlines, &request->deadline);
 	dispatch->live--;
@@ -201,7 +201,7 @@ assign(struct ipci_dispatch *dispatch, struct ipci_place *place, struct ipci_req
 	dispatch->stats.retries += request->is_tried;
 	/* What will not be sent again is not kept. */
 	if (!--request->attempts)
-		drop_parcel(dispatch, request);
+		drop_duplicate(dispatch, request);
 	ipci_places_watch(dispatch);
 }
 
@@ -222,9 +222,12 @@ give(struct ipci_dispatch *dispatch, struct ipci_request *request,
 			assign(dispatch, place, request);
 			return 0;
 		}
-		if (r != -EAGAIN && r != -EPIPE && r != -EPROTO)
+		if (r == -EAGAIN)
+			ipci_place_set_full(dispatch, place, true);
+		else if (r == -EPIPE)
+			ipci_place_closed(dispatch, place);
+		else
 			return r;
-		ipci_place_set_full(dispatch, place, true);
 	}
 	return -EAGAIN;
 }
@@ -242,7 +245,7 @@ pump(struct ipci_dispatch *dispatch)
 	dispatch->is_pumping = true;
 	while (r != -EAGAIN && !dispatch->over && (request = TAILQ_FIRST(&dispatch->queue))) {
 		unqueue(dispatch, request);
-		r = give(dispatch, request, &request->parcel->message);
+		r = give(dispatch, request, &request->duplicate->message);
 		if (r == -EAGAIN) {
 			TAILQ_INSERT_HEAD(&dispatch->queue, request, entry);
 			dispatch->stats.queued++;
@@ -362,7 +365,7 @@ admit(struct ipci_dispatch *dispatch, struct ipci_request *request,
 		r = give_or_enqueue(dispatch, request, message);
 	if (r == 0)
 		return 0;
-	drop_parcel(dispatch, request);
+	drop_duplicate(dispatch, request);
 	if (request->deadline.index != IPCI_HEAP_NOWHERE)
 		ipci_heap_remove(&dispatch->deadlines, &request->deadline);
 	return r;
@@ -497,7 +500,7 @@ answered_in_part(struct ipci_dispatch *dispatch, struct ipci_request *request,
 	} else {
 		/* It cannot be tried again. */
 		request->has_parts = true;
-		drop_parcel(dispatch, request);
+		drop_duplicate(dispatch, request);
 		reply->id = request->caller_id;
 		dispatch->ops->reply(
 			dispatch->world, request->reply, IPC_POOL_MORE, reply, request->user);
@@ -575,7 +578,7 @@ lose_requests(struct ipci_dispatch *dispatch, struct ipci_place *place)
 		TAILQ_REMOVE(&place->requests, request, entry);
 		if (request->state == IPCI_REQUEST_OWED) {
 			ipci_requests_give_back(&dispatch->requests, request);
-		} else if (request->parcel) {
+		} else if (request->duplicate) {
 			request->state = IPCI_REQUEST_QUEUED;
 			request->place = NULL;
 			request->is_tried = true;
@@ -711,7 +714,7 @@ ipci_dispatch_forget(struct ipci_dispatch *dispatch)
 
 	dispatch->over = true;
 	for (i = 0; (request = ipci_requests_at(&dispatch->requests, i)); i++)
-		drop_parcel(dispatch, request);
+		drop_duplicate(dispatch, request);
 	ipci_requests_finish(&dispatch->requests);
 	ipci_places_finish(dispatch);
 	ipci_heap_finish(&dispatch->deadlines);

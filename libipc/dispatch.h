@@ -63,8 +63,8 @@ struct ipci_dispatch_ops {
 	/* Start a worker at the place. Return: 0: ipci_dispatch_ready() or _died() follow, not from
 	   within; or -errno. */
 	int (*start)(void *world, struct ipci_place *place);
-	/* Gather a message for the worker. Return: 0; -EAGAIN: ipci_dispatch_writable() follows;
-	   -EPIPE, -EPROTO: ipci_dispatch_closed() follows, none of them from within; or -errno. */
+	/* Gather a message for the worker. Return: 0; -EAGAIN: ipci_dispatch_writable() follows,
+	   not from within; -EPIPE: it takes none any more; or what is wrong with the message. */
 	int (*send)(void *world, struct ipci_place *place, const struct ipc_message *message);
 	/* Let the worker see the end of its channel. */
 	void (*close)(void *world, struct ipci_place *place);

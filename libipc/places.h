@@ -47,8 +47,7 @@ void ipci_place_stop(struct ipci_dispatch *dispatch, struct ipci_place *place);
 
 void ipci_place_kill(struct ipci_dispatch *dispatch, struct ipci_place *place);
 
-/* Nothing more will be heard of the worker, which has no requests any more: kill it if it does not
-   end soon. */
+/* The worker takes no more requests, or has left: kill it if it does not end soon. */
 void ipci_place_closed(struct ipci_dispatch *dispatch, struct ipci_place *place);
 
 /* The worker is dead: the place waits for its next start, now or later, or is gone. */

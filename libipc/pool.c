@@ -237,8 +237,12 @@ start(void *world, struct ipci_place *place)
 static int
 post(void *world, struct ipci_place *place, const struct ipc_message *message)
 {
+	struct ipc_channel *channel = ipc_worker_channel(place->worker);
+	int r = ipc_channel_post(channel, message, 0);
+
 	(void)world;
-	return ipc_channel_post(ipc_worker_channel(place->worker), message, 0);
+	/* Is it the message, or the channel? */
+	return r < 0 && (!channel->port || ipci_port_error(channel->port) < 0) ? -EPIPE : r;
 }
 
 static void

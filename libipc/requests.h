@@ -16,7 +16,7 @@
 
 #include "heap.h"
 
-struct ipci_parcel;
+struct ipci_duplicate;
 struct ipci_place;
 
 enum ipci_request_state {
@@ -39,9 +39,9 @@ struct ipci_request {
 	ipc_reply_fn *reply;
 	void *user;
 	uint64_t caller_id;
-	int64_t begin_ns;               /* 0: not timed */
-	struct ipci_heap_node deadline; /* by its time, or nowhere */
-	struct ipci_parcel *parcel;     /* what is kept of it, or NULL */
+	int64_t begin_ns;                 /* 0: not timed */
+	struct ipci_heap_node deadline;   /* by its time, or nowhere */
+	struct ipci_duplicate *duplicate; /* what is kept of it, or NULL */
 };
 
 TAILQ_HEAD(ipci_request_list, ipci_request);

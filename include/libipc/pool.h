@@ -89,7 +89,8 @@ struct ipc_pool;
    returns; its id is the request's. */
 typedef void ipc_reply_fn(struct ipc_pool *pool, int result, struct ipc_message *reply, void *user);
 
-/* What is told of a pool. Any may be NULL. */
+/* What is told of a pool. Any may be NULL. The workers are the pool's: send to their channels, and
+   kill them; nothing else. */
 struct ipc_pool_handler {
 	/* There is room again after -EAGAIN: the queue is half empty. */
 	void (*writable)(struct ipc_pool *pool, void *user);

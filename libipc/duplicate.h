@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-#ifndef LIBIPC_INTERNAL_PARCEL_H
-#define LIBIPC_INTERNAL_PARCEL_H
+#ifndef LIBIPC_INTERNAL_DUPLICATE_H
+#define LIBIPC_INTERNAL_DUPLICATE_H
 
 /*
  * A message that is kept: a copy of its payload, and duplicates of its descriptors.
@@ -10,15 +10,15 @@
 
 #include <libipc/channel.h>
 
-struct ipci_parcel {
+struct ipci_duplicate {
 	struct ipc_message message; /* its data and descriptors lie behind it */
 	unsigned char payload[];
 };
 
 /* Return: 0, or -ENOMEM, -EBADF, -EMFILE ... */
-int ipci_parcel_new(struct ipci_parcel **ret, const struct ipc_message *message);
+int ipci_duplicate_new(struct ipci_duplicate **ret, const struct ipc_message *message);
 
 /* Close and free it. NULL is fine. Return: NULL. */
-struct ipci_parcel *ipci_parcel_free(struct ipci_parcel *parcel);
+struct ipci_duplicate *ipci_duplicate_free(struct ipci_duplicate *duplicate);
 
 #endif
