@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "bench.h"
+#include "compare.h"
 #include "engines.h"
 #include "measure.h"
 #include "options.h"
@@ -425,6 +426,8 @@ main(int argc, char *argv[])
 
 	if (argc == 2 && strncmp(argv[1], BENCH_SPAWNED, strlen(BENCH_SPAWNED)) == 0)
 		return bench_spawned_main(argv[1]);
+	if (argc > 1 && strcmp(argv[1], BENCH_COMPARE) == 0)
+		return bench_compare_main(argc - 1, argv + 1);
 	bench_options_parse(argc, argv, &work.options);
 	if (work.options.list) {
 		list_cases();

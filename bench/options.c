@@ -117,6 +117,7 @@ static const char before[] =
 	"  epoll      libipc, in a loop with the epoll engine (stream: both sides;\n"
 	"             else the parent, and direct channels answer it)\n"
 	"  uring      the same with the io_uring engine\n"
+	"  pool       fanout: a pool, which chooses who gets which request\n"
 	"\n"
 	"Every run is fresh processes, each on its CPU, all workers of fanout on the child's; "
 	"between two short probes that tell "
@@ -132,7 +133,8 @@ static const char before[] =
 	"  ipc-bench --quick\n"
 	"  ipc-bench --wait spin --size 64,1K,8K roundtrip\n"
 	"  ipc-bench --workers 16 --depth 1,4,16 --engine uring fanout\n"
-	"  ipc-bench --record 64K --sndbuf 1M --json stream.json stream\n";
+	"  ipc-bench --record 64K --sndbuf 1M --json stream.json stream\n"
+	"  ipc-bench compare --fail-above 10% before.json after.json\n";
 
 __attribute__((noreturn, format(printf, 1, 2))) static void
 refuse(const char *format, ...)
