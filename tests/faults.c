@@ -78,7 +78,7 @@ static const struct errors memory_errors[] = {
 /* Nobody need hear of these. */
 static const struct errors harmless_errors[] = {
 	{FAULTY_CLOSE, {EIO, EINTR}, {0}},
-	{FAULTY_SYSCALL, {ENOSYS, EPERM, EINVAL}, {EINTR}},
+	{FAULTY_CLOSE_RANGE, {ENOSYS, EPERM, EINVAL}, {EINTR}},
 	{FAULTY_OPEN, {ENOENT, EACCES, EMFILE, ENFILE, ENOMEM}, {EINTR}},
 	{FAULTY_READ, {EIO, ENOMEM}, {EINTR}},
 	{FAULTY_SCHED_GETAFFINITY, {EINVAL, EPERM}, {0}},
@@ -221,7 +221,7 @@ signals_interrupt_each_call(void **state)
 	for (i = 0; i < sizeof(uses) / sizeof(uses[0]); i++) {
 		use = uses[i];
 		use.every_call_works = true;
-		for (call = 0; call < FAULTY_MMAP; call++)
+		for (call = 0; call < FAULTY_CLONE; call++)
 			fail_each(&use, (struct fault){.call = (enum faulty)call, .error = EINTR});
 	}
 }

@@ -5,7 +5,8 @@
 /*
  * System calls and allocations of the library that fail on demand, by the linker's --wrap.
  *
- * Only what is called inside LIBRARY() fails or is counted: the tests' own calls go through.
+ * Only what is called inside LIBRARY() fails or is counted: the tests' own calls go through. A
+ * child that the library forks is inside until it says otherwise.
  */
 
 #include <stdbool.h>
@@ -25,7 +26,7 @@ enum faulty {
 	FAULTY_FCNTL,
 	FAULTY_FSTAT,
 	FAULTY_CLOSE,
-	FAULTY_SYSCALL, /* close_range() */
+	FAULTY_CLOSE_RANGE,
 	FAULTY_OPEN,
 	FAULTY_READ,
 	FAULTY_WRITE,
@@ -36,6 +37,25 @@ enum faulty {
 	FAULTY_TIMERFD_CREATE,
 	FAULTY_TIMERFD_SETTIME,
 	FAULTY_SCHED_GETAFFINITY,
+	/* Of processes. */
+	FAULTY_WAITID,
+	FAULTY_WAITPID,
+	FAULTY_PIDFD_OPEN,
+	FAULTY_PIDFD_KILL,
+	FAULTY_DUP2,
+	FAULTY_GETDENTS,
+	FAULTY_CHDIR,
+	FAULTY_PRLIMIT,
+	FAULTY_SCHED_SETAFFINITY,
+	FAULTY_SETGROUPS,
+	FAULTY_SETRESGID,
+	FAULTY_SETRESUID,
+	FAULTY_PRCTL,
+	/* Those that no signal interrupts are from here on. */
+	FAULTY_CLONE,
+	FAULTY_FORK,
+	FAULTY_EXEC,
+	FAULTY_MPROTECT,
 	FAULTY_MMAP,
 	FAULTY_MREMAP,
 	FAULTY_MADVISE,
@@ -66,7 +86,9 @@ void fault_arm(const struct fault *fault);
 void fault_pass(void);
 /* Let nothing fail for a while. */
 void fault_hold(bool hold);
-/* How often it has happened, and with which errno. */
+/* Let a call be one that this kernel does not have, from now on or no more. */
+void fault_lack(enum faulty call, bool lacks);
+/* How often it has happened, in children that were forked meanwhile, too, and with which errno. */
 unsigned int fault_count(void);
 int fault_error(void);
 /* What was armed last, in words. */

@@ -2,6 +2,7 @@
 
 /* The wrappers: each asks whether to fail, and else makes the real call. */
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <liburing.h>
@@ -14,17 +15,24 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/timerfd.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "faults.h"
 
 static struct fault armed;
-static bool is_armed, is_held, is_inside;
-static unsigned int calls, happened, calls_ever[FAULTY_N];
+static bool is_armed, is_held, is_inside, lacks[FAULTY_N];
 static long memory;
+
+/* What a child counts is counted. */
+static struct counts {
+	unsigned int calls, happened, calls_ever[FAULTY_N];
+} * counts;
 
 static const char *const names[FAULTY_N] = {
 	[FAULTY_SENDMSG] = "sendmsg",
@@ -40,7 +48,7 @@ static const char *const names[FAULTY_N] = {
 	[FAULTY_FCNTL] = "fcntl",
 	[FAULTY_FSTAT] = "fstat",
 	[FAULTY_CLOSE] = "close",
-	[FAULTY_SYSCALL] = "close_range",
+	[FAULTY_CLOSE_RANGE] = "close_range",
 	[FAULTY_OPEN] = "open",
 	[FAULTY_READ] = "read",
 	[FAULTY_WRITE] = "write",
@@ -51,6 +59,23 @@ static const char *const names[FAULTY_N] = {
 	[FAULTY_TIMERFD_CREATE] = "timerfd_create",
 	[FAULTY_TIMERFD_SETTIME] = "timerfd_settime",
 	[FAULTY_SCHED_GETAFFINITY] = "sched_getaffinity",
+	[FAULTY_WAITID] = "waitid",
+	[FAULTY_WAITPID] = "waitpid",
+	[FAULTY_PIDFD_OPEN] = "pidfd_open",
+	[FAULTY_PIDFD_KILL] = "pidfd_send_signal",
+	[FAULTY_DUP2] = "dup2",
+	[FAULTY_GETDENTS] = "getdents64",
+	[FAULTY_CHDIR] = "chdir",
+	[FAULTY_PRLIMIT] = "prlimit64",
+	[FAULTY_SCHED_SETAFFINITY] = "sched_setaffinity",
+	[FAULTY_SETGROUPS] = "setgroups",
+	[FAULTY_SETRESGID] = "setresgid",
+	[FAULTY_SETRESUID] = "setresuid",
+	[FAULTY_PRCTL] = "prctl",
+	[FAULTY_CLONE] = "clone",
+	[FAULTY_FORK] = "fork",
+	[FAULTY_EXEC] = "execvpe",
+	[FAULTY_MPROTECT] = "mprotect",
 	[FAULTY_MMAP] = "mmap",
 	[FAULTY_MREMAP] = "mremap",
 	[FAULTY_MADVISE] = "madvise",
@@ -65,14 +90,29 @@ static const char *const names[FAULTY_N] = {
 	[FAULTY_URING_WAIT] = "io_uring_submit_and_wait_timeout",
 };
 
+__attribute__((constructor)) static void
+make_counts(void)
+{
+	counts = mmap(
+		NULL, sizeof(*counts), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (counts == MAP_FAILED)
+		abort();
+}
+
+static unsigned int
+count(unsigned int *number)
+{
+	return __atomic_add_fetch(number, 1, __ATOMIC_RELAXED);
+}
+
 void
 fault_arm(const struct fault *fault)
 {
 	is_armed = fault != NULL;
 	is_held = false;
 	armed = fault ? *fault : (struct fault){.call = FAULTY_N};
-	calls = 0;
-	happened = 0;
+	counts->calls = 0;
+	counts->happened = 0;
 	memory = 0;
 }
 
@@ -88,10 +128,16 @@ fault_hold(bool hold)
 	is_held = hold;
 }
 
+void
+fault_lack(enum faulty call, bool lacks_it)
+{
+	lacks[call] = lacks_it;
+}
+
 unsigned int
 fault_count(void)
 {
-	return happened;
+	return counts->happened;
 }
 
 int
@@ -127,7 +173,7 @@ fault_text(void)
 unsigned int
 fault_calls(enum faulty call)
 {
-	return calls_ever[call];
+	return counts->calls_ever[call];
 }
 
 long
@@ -145,7 +191,7 @@ fault_inside(bool inside)
 static bool
 fail(void)
 {
-	happened++;
+	(void)count(&counts->happened);
 	errno = armed.error;
 	return true;
 }
@@ -153,8 +199,9 @@ fail(void)
 static bool
 is_turn(void)
 {
-	calls++;
-	return (calls == armed.nth || (calls > armed.nth && armed.onward)) && fail();
+	unsigned int call = count(&counts->calls);
+
+	return (call == armed.nth || (call > armed.nth && armed.onward)) && fail();
 }
 
 /* Is this call to fail? Then errno says how. */
@@ -163,7 +210,11 @@ fails(enum faulty call)
 {
 	if (!is_inside)
 		return false;
-	calls_ever[call]++;
+	(void)count(&counts->calls_ever[call]);
+	if (lacks[call]) {
+		errno = ENOSYS;
+		return true;
+	}
 	return is_armed && !is_held && !armed.above && armed.call == call && is_turn();
 }
 
@@ -171,7 +222,7 @@ static bool
 packet_fails(enum faulty call, size_t size)
 {
 	if (is_inside && is_armed && !is_held && armed.above) {
-		calls_ever[call]++;
+		(void)count(&counts->calls_ever[call]);
 		return size > armed.above && is_turn();
 	}
 	return fails(call);
@@ -303,13 +354,47 @@ WRAP(int, close, int fd)
 	return r < 0 ? r : -1;
 }
 
+static enum faulty
+call_of_number(long number)
+{
+	switch (number) {
+	case SYS_waitid:
+		return FAULTY_WAITID;
+	case SYS_pidfd_open:
+		return FAULTY_PIDFD_OPEN;
+	case SYS_pidfd_send_signal:
+		return FAULTY_PIDFD_KILL;
+	case SYS_prlimit64:
+		return FAULTY_PRLIMIT;
+	case SYS_sched_setaffinity:
+		return FAULTY_SCHED_SETAFFINITY;
+#ifdef SYS_setgroups32
+	case SYS_setgroups32:
+		return FAULTY_SETGROUPS;
+	case SYS_setresgid32:
+		return FAULTY_SETRESGID;
+	case SYS_setresuid32:
+		return FAULTY_SETRESUID;
+#else
+	case SYS_setgroups:
+		return FAULTY_SETGROUPS;
+	case SYS_setresgid:
+		return FAULTY_SETRESGID;
+	case SYS_setresuid:
+		return FAULTY_SETRESUID;
+#endif
+	default:
+		return FAULTY_CLOSE_RANGE;
+	}
+}
+
 WRAP(long, syscall, long number, ...)
 {
 	long arguments[6];
 	va_list list;
 	int i;
 
-	if (fails(FAULTY_SYSCALL))
+	if (fails(call_of_number(number)))
 		return -1;
 	va_start(list, number);
 	for (i = 0; i < 6; i++)
@@ -317,6 +402,68 @@ WRAP(long, syscall, long number, ...)
 	va_end(list);
 	return __real_syscall(number, arguments[0], arguments[1], arguments[2], arguments[3],
 		arguments[4], arguments[5]);
+}
+
+WRAP(pid_t, waitpid, pid_t pid, int *status, int options)
+{
+	return fails(FAULTY_WAITPID) ? -1 : __real_waitpid(pid, status, options);
+}
+
+WRAP(pid_t, fork, void)
+{
+	return fails(FAULTY_FORK) ? -1 : __real_fork();
+}
+
+/* With a pidfd, and nothing after it. */
+WRAP(int, clone, int (*child)(void *arg), void *stack_end, int flags, void *arg, ...)
+{
+	va_list list;
+	int *pidfd;
+
+	va_start(list, arg);
+	pidfd = va_arg(list, int *);
+	va_end(list);
+	return fails(FAULTY_CLONE) ? -1 : __real_clone(child, stack_end, flags, arg, pidfd);
+}
+
+WRAP(int, execvpe, const char *file, char *const *argv, char *const *envp)
+{
+	return fails(FAULTY_EXEC) ? -1 : __real_execvpe(file, argv, envp);
+}
+
+WRAP(int, dup2, int fd, int as)
+{
+	return fails(FAULTY_DUP2) ? -1 : __real_dup2(fd, as);
+}
+
+WRAP(ssize_t, getdents64, int fd, void *buffer, size_t size)
+{
+	return fails(FAULTY_GETDENTS) ? -1 : __real_getdents64(fd, buffer, size);
+}
+
+WRAP(int, chdir, const char *path)
+{
+	return fails(FAULTY_CHDIR) ? -1 : __real_chdir(path);
+}
+
+WRAP(int, prctl, int option, unsigned long argument, ...)
+{
+	unsigned long others[3];
+	va_list list;
+	int i;
+
+	va_start(list, argument);
+	for (i = 0; i < 3; i++)
+		others[i] = va_arg(list, unsigned long);
+	va_end(list);
+	return fails(FAULTY_PRCTL)
+	               ? -1
+	               : __real_prctl(option, argument, others[0], others[1], others[2]);
+}
+
+WRAP(int, mprotect, void *address, size_t size, int access)
+{
+	return fails(FAULTY_MPROTECT) ? -1 : __real_mprotect(address, size, access);
 }
 
 /* Where files have 64-bit sizes some names end in 64. */
