@@ -429,16 +429,19 @@ program_child(void *arg)
 	return EXIT_NOT_STARTED;
 }
 
-/* The parent has its pidfd once its hello is here. Return: whether it has not given up instead. */
-static bool
-may_go(int end)
+/* The parent has its pidfd once its hello is here. Return: 0, or -EPIPE: it has given up instead.
+ */
+static int
+await_hello(int end)
 {
 	int r;
 
 	do
 		r = ipci_sys_poll(end, POLLIN, -1);
 	while (r == -EINTR);
-	return r > 0 && !(r & POLLHUP);
+	if (r < 0)
+		return r;
+	return r & POLLHUP ? -EPIPE : 0;
 }
 
 /* What the parent has in its buffers is the parent's to write, or to read. */
@@ -469,10 +472,10 @@ function_child(struct plan *plan, int parents_end)
 	int r, status;
 
 	(void)ipci_sys_close(parents_end);
-	if (!may_go(plan->moves[MOVE_END].from))
-		_exit(EXIT_NOT_STARTED);
 	forget_stdio();
-	r = set_up(plan);
+	r = await_hello(plan->moves[MOVE_END].from);
+	if (r == 0)
+		r = set_up(plan);
 	if (r == 0)
 		r = open_end(plan, &channel);
 	(void)ipci_sys_eventfd_tell(plan->moves[MOVE_REPORT].from, (uint64_t)(1 - r));

@@ -64,6 +64,7 @@ static const struct errors child_errors[] = {
 	{FAULTY_SETRESUID, {EPERM, EINVAL, EAGAIN, ENOMEM}, {EINTR}, FAILS},
 	{FAULTY_PRCTL, {EINVAL}, {EINTR}, FAILS},
 	{FAULTY_EXEC, {ENOENT, EACCES, ENOEXEC, E2BIG, ENOMEM, EIO, ETXTBSY, EAGAIN}, {0}, FAILS},
+	{FAULTY_POLL, {ENOMEM}, {EINTR}, FAILS},
 };
 
 /* Nobody need hear of these. */
