@@ -165,7 +165,7 @@ int
 ipci_sys_poll(int fd, short events, int timeout_ms)
 {
 	struct pollfd pollfd = {.fd = fd, .events = events};
-	int r = poll(&pollfd, 1, timeout_ms);
+	int r = poll(&pollfd, fd >= 0, timeout_ms);
 
 	return r < 0 ? -errno : pollfd.revents;
 }

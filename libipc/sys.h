@@ -39,7 +39,8 @@ ssize_t ipci_sys_sendmsg(int fd, const struct msghdr *message, int flags);
 ssize_t ipci_sys_recv(int fd, void *buffer, size_t size, int flags);
 ssize_t ipci_sys_recvmsg(int fd, struct msghdr *message, int flags);
 
-/* Not retried: a wait has a deadline. Return: revents, 0 after timeout_ms, or -EINTR ... */
+/* Not retried: a wait has a deadline. With fd -1 it needs no memory and no descriptor limit.
+   Return: revents, 0 after timeout_ms, or -EINTR ... */
 int ipci_sys_poll(int fd, short events, int timeout_ms);
 
 /* Until either is readable or has hung up; a signal does not end it. */

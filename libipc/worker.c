@@ -18,6 +18,9 @@
 #include "sys.h"
 #include "wait.h"
 
+/* Where nothing tells of a worker's end: look again after this time. */
+#define NAP_MS 1
+
 struct ipc_worker {
 	pid_t owner; /* the process that spawned it */
 	pid_t pid;
@@ -193,11 +196,10 @@ await_end(struct ipc_worker *worker, int timeout_ms)
 		if (!left_ms)
 			return ipci_deadline_error(&deadline);
 		r = ipci_sys_poll(worker->pidfd, POLLIN, left_ms);
-		if (r < 0 && r != -EINTR)
-			return r;
-		/* Ended, but a tracer is told first, and nothing tells of that. */
-		if (r > 0 && reap(worker) == -EAGAIN)
-			(void)ipci_sys_poll(-1, 0, 1);
+		/* Nothing tells of it where there is no memory for a poll, nor where it has ended
+		   but a tracer is told first. */
+		if ((r < 0 && r != -EINTR) || (r > 0 && reap(worker) == -EAGAIN))
+			(void)ipci_sys_poll(-1, 0, NAP_MS);
 	}
 }
 
