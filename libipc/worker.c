@@ -300,8 +300,11 @@ ipc_worker_free(struct ipc_worker *worker)
 	if (!worker)
 		return NULL;
 	close_channel(worker);
-	if (is_ours(worker) && reap(worker) == -EAGAIN)
-		(void)kill_hard(worker);
+	if (is_ours(worker) && reap(worker) == -EAGAIN) {
+		(void)ipci_sys_pidfd_kill(worker->pidfd, SIGKILL);
+		/* Also for one that may not be killed: it may follow its channel's end. */
+		(void)await_end(worker, IPC_WORKER_KILL_MS);
+	}
 	(void)ipci_sys_close(worker->pidfd);
 	free(worker);
 	return NULL;

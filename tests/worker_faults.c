@@ -576,6 +576,21 @@ one_that_may_not_be_signalled_lives_on(void **state)
 }
 
 static void
+free_waits_for_one_that_may_not_be_killed(void **state)
+{
+	const struct fault fault = {
+		.call = FAULTY_PIDFD_KILL, .error = EPERM, .nth = 1, .onward = true};
+	struct ipc_worker *worker = spawn(WORKER(.run = serve));
+
+	(void)state;
+	expect_echo(worker);
+	fault_arm(&fault);
+	/* It ends when its channel does. */
+	check(!LIBRARY(ipc_worker_free(worker)));
+	expect_no_children();
+}
+
+static void
 lives_fail(void **state)
 {
 	const size_t n = sizeof(life_errors) / sizeof(life_errors[0]);
@@ -620,6 +635,7 @@ main(int argc, char **argv)
 		fault_test(without_close_range_descriptors_are_closed_or_it_fails),
 		fault_test(without_waits_for_pidfds_it_is_refused),
 		fault_test(one_that_may_not_be_signalled_lives_on),
+		fault_test(free_waits_for_one_that_may_not_be_killed),
 	};
 	static const struct CMUnitTest lives[] = {
 		fault_test(lives_fail),

@@ -199,7 +199,7 @@ int ipc_worker_stop(struct ipc_worker *worker, int grace_ms, int *ret_status);
 
 /*
  * Free a worker. Detaches and closes the channel, kills a process that still lives, and waits for
- * it, IPC_WORKER_KILL_MS at most. NULL is fine.
+ * it, IPC_WORKER_KILL_MS at most, also for one that may not be killed. NULL is fine.
  *
  * Return: NULL.
  */
