@@ -219,7 +219,7 @@ def protocol_errors():
         (record(MESSAGES, plain, size=32),), (record(MESSAGES, plain, size=8),), (b"\xb5\x02",),
         (record(MESSAGES),), (record(MESSAGES, plain + b"1234"),),
         (record(MESSAGES, run((1 << 17) - 8) + bytes(1 << 17)),),
-        (record(MESSAGES, run(0, 16)),), (record(MESSAGES, run(0, 0, 0, 0)),),
+        (record(MESSAGES, run(0, 64)),), (record(MESSAGES, run(0, 0, 0, 0)),),
         (record(MESSAGES, run(0, FDS, 0, 0)),), (record(MESSAGES, run(9) + number(0)),),
         (record(MESSAGES, run(8, 0, 0, 2) + number(0)),), (record(MESSAGES, run(0, ID)),),
         (record(MESSAGES, run(0, 0, 0, 2)),),
