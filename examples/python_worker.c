@@ -8,65 +8,33 @@
  */
 
 #define _GNU_SOURCE 1
-#include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <libipc.h>
 
 #define FILES_MAX 16
 
-/* In the child: hand the socket over under its number and this process's id. */
-static void
-become_worker(int fd, const char *script)
-{
-	char channel[64];
-
-	/* It was close-on-exec from birth, so that no other child ever has it. */
-	fcntl(fd, F_SETFD, 0);
-	snprintf(channel, sizeof(channel), "%d:%ld", fd, (long)getpid());
-	setenv("LIBIPC_CHANNEL", channel, 1);
-	execlp("python3", "python3", script, (char *)NULL);
-	perror("python_worker: python3");
-	_exit(127);
-}
+/* A worker that takes longer to end is helped. */
+#define GRACE_MS 10000
 
 static int
-start_worker(const char *script, struct ipc_channel **ret_channel, pid_t *ret_pid)
+start_worker(const char *script, struct ipc_worker **ret_worker)
 {
-	struct ipc_channel_options options = {.size = sizeof(options), .fds_max = FILES_MAX};
-	int fds[2], r;
-	pid_t pid;
+	const struct ipc_channel_options channel = {.size = sizeof(channel), .fds_max = FILES_MAX};
+	char *const argv[] = {(char *)"python3", (char *)script, NULL};
+	const struct ipc_worker_options options = {
+		.size = sizeof(options), .argv = argv, .channel = &channel};
+	int r = ipc_worker_spawn(ret_worker, &options);
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0) {
-		perror("python_worker: socketpair");
-		return -1;
-	}
-	pid = fork();
-	if (pid == 0)
-		become_worker(fds[1], script);
-	close(fds[1]);
-	if (pid < 0) {
-		perror("python_worker: fork");
-		close(fds[0]);
-		return -1;
-	}
-
-	r = ipc_channel_open(ret_channel, fds[0], &options);
-	if (r < 0) {
-		fprintf(stderr, "python_worker: ipc_channel_open: %s\n", strerror(-r));
-		close(fds[0]);
-		return -1;
-	}
-	*ret_pid = pid;
-	return 0;
+	if (r < 0)
+		fprintf(stderr, "python_worker: python3: %s\n", strerror(-r));
+	return r;
 }
 
 static int
@@ -223,23 +191,22 @@ use_worker(struct ipc_channel *channel)
 int
 main(int argc, char **argv)
 {
-	struct ipc_channel *channel;
+	struct ipc_worker *worker;
 	int status, r;
-	pid_t pid;
 
 	if (argc > 2) {
 		fprintf(stderr, "usage: python_worker [WORKER.PY]\n");
 		return 2;
 	}
-	if (start_worker(argc == 2 ? argv[1] : "worker.py", &channel, &pid) < 0)
+	if (start_worker(argc == 2 ? argv[1] : "worker.py", &worker) < 0)
 		return 1;
-	r = use_worker(channel);
+	r = use_worker(ipc_worker_channel(worker));
 
 	/* The worker's receive ends, and so does it. */
-	ipc_channel_close(channel);
-	if (waitpid(pid, &status, 0) == pid && WIFEXITED(status) && WEXITSTATUS(status) == 0)
+	if (ipc_worker_stop(worker, GRACE_MS, &status) == 0 && status == 0)
 		printf("the worker ended with its channel\n");
 	else
 		r = -1;
+	ipc_worker_free(worker);
 	return r < 0;
 }

@@ -169,9 +169,9 @@ int ipc_channel_open(struct ipc_channel **ret, int fd, const struct ipc_channel_
  * descriptor made close-on-exec. It changes the environment: call it before
  * other threads are started.
  *
- * What the parent does: socketpair(2) with SOCK_CLOEXEC; in the child, before execve(2),
- * clear FD_CLOEXEC of its end and set the variable with its own process id. Neither a
- * shell nor another fork may come between. examples/python_worker.c does it.
+ * What the parent does, and ipc_worker_spawn() does for it: socketpair(2) with SOCK_CLOEXEC;
+ * in the child, before execve(2), clear FD_CLOEXEC of its end and set the variable with its
+ * own process id. Neither a shell nor another fork may come between.
  *
  * Return: 0, or
  *   -ENOENT  no LIBIPC_CHANNEL, or it is another process's
