@@ -31,7 +31,8 @@
  *
  * A request that may be tried again, see .attempts, is then alone with its worker: one that kills
  * every worker it meets fails by itself, and those that were beside it the first time do not. Once
- * a part of its answer was given out it is not tried again.
+ * a part of its answer was given out it is not tried again. Its descriptors are duplicates: files
+ * have the offsets that the worker which died has left them with.
  *
  * Functions of the user are called from the loop's turns, never from within ipc_pool_call(). Two
  * exceptions: ipc_pool_cancel() calls the reply function of its request, and ipc_pool_destroy()
