@@ -60,6 +60,7 @@ confine(void)
 		CONFINE_ALLOW(__NR_sched_getaffinity),
 		/* The files that it is given. */
 		CONFINE_ALLOW(__NR_read),
+		CONFINE_ALLOW(__NR_pread64),
 		CONFINE_ALLOW(__NR_write),
 		CONFINE_ALLOW(__NR_close),
 		CONFINE_ALLOW(__NR_fcntl),

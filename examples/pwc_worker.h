@@ -9,13 +9,16 @@
  */
 
 #include <errno.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <libipc.h>
 
 #include "confine.h"
+#include "say.h"
 
 #define PWC_BUFFER_SIZE (256U << 10)
 
@@ -29,7 +32,7 @@ struct pwc_counts {
    printable in it: so counts GNU wc. */
 enum { PWC_OTHER, PWC_SPACE, PWC_PRINTABLE };
 
-static inline void
+static void
 pwc_classify(uint8_t class[256])
 {
 	int c;
@@ -41,14 +44,16 @@ pwc_classify(uint8_t class[256])
 	class[' '] = PWC_SPACE;
 }
 
-static inline void
-pwc_count(int fd, const uint8_t class[256], uint8_t *buffer, struct pwc_counts *ret_counts)
+static void
+pwc_count(int fd, const uint8_t class[256], struct pwc_counts *ret_counts)
 {
+	static uint8_t buffer[PWC_BUFFER_SIZE];
 	struct pwc_counts counts = {0};
 	bool in_word = false;
 	ssize_t n, i;
 
-	while ((n = read(fd, buffer, PWC_BUFFER_SIZE)) != 0) {
+	/* Not read(2): a worker that died over the file has left its offset somewhere. */
+	while ((n = pread(fd, buffer, sizeof(buffer), (off_t)counts.bytes)) != 0) {
 		if (n < 0) {
 			counts.error = errno;
 			break;
@@ -66,7 +71,7 @@ pwc_count(int fd, const uint8_t class[256], uint8_t *buffer, struct pwc_counts *
 }
 
 /* The next request. Replies are gathered while more requests are here, and sent before a wait. */
-static inline int
+static int
 pwc_next_request(struct ipc_channel *channel, struct ipc_message *ret_request)
 {
 	int r = ipc_channel_recv(channel, ret_request, 0);
@@ -78,33 +83,36 @@ pwc_next_request(struct ipc_channel *channel, struct ipc_message *ret_request)
 }
 
 /* Serve until the parent closes the channel. Return: the exit status. */
-static inline int
-pwc_work(struct ipc_channel *channel)
+static int
+pwc_work(struct ipc_channel *channel, void *arg)
 {
-	static uint8_t buffer[PWC_BUFFER_SIZE], class[256];
-	struct ipc_message request, reply;
 	struct pwc_counts counts;
-	int r = confine();
+	struct ipc_message request,
+		reply = {.data = &counts, .size = sizeof(counts), .flags = IPC_MESSAGE_REPLY};
+	uint8_t class[256];
+	int r;
 
-	pwc_classify(class);
-	while (r == 0) {
-		/* -EBADMSG: a file did not arrive, and nobody knows which. To end is to say so:
-		   the parent names what has no answer. */
-		r = pwc_next_request(channel, &request);
-		if (r < 0 || request.n_fds != 1)
-			break;
-		pwc_count(request.fds[0], class, buffer, &counts);
-		reply = (struct ipc_message){
-			.data = &counts,
-			.size = sizeof(counts),
-			.flags = IPC_MESSAGE_REPLY,
-			.id = request.id,
-		};
-		r = ipc_channel_post(channel, &reply, -1);
+	(void)arg;
+	/* Ctrl-C and a terminal that is closed are the parent's, which decides. */
+	signal(SIGINT, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	r = confine();
+	if (r < 0) {
+		say("cannot confine a worker: %s", strerror(-r));
+		return 1;
 	}
-	/* The channel is left to the end of the process: when the parent sees its end, then the
-	   worker's status is final. */
-	ipc_channel_flush(channel, 0);
+	pwc_classify(class);
+	while ((r = pwc_next_request(channel, &request)) == 0 || r == -EBADMSG) {
+		/* -EBADMSG: the file did not arrive. */
+		if (r == 0 && request.n_fds == 1)
+			pwc_count(request.fds[0], class, &counts);
+		else
+			counts = (struct pwc_counts){.error = EBADMSG};
+		reply.id = request.id;
+		r = ipc_channel_post(channel, &reply, -1);
+		if (r < 0)
+			break;
+	}
 	return r == -EPIPE ? 0 : 1;
 }
 
