@@ -151,8 +151,6 @@ make_pool(struct parent *parent, struct ipc_loop *loop)
 		.worker = &worker,
 		.workers = config->workers,
 		.depth = config->depth,
-		/* All of them wait until the workers are there. */
-		.queue_max = config->workers * config->depth,
 		.handler = {.message = on_total, .ended = on_ended},
 		.user = parent,
 	};

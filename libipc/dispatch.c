@@ -312,6 +312,17 @@ refuse(struct ipci_dispatch *dispatch)
 	return -EAGAIN;
 }
 
+/* Those that workers will have which are about to be ready do not count. */
+static bool
+is_queue_full(const struct ipci_dispatch *dispatch)
+{
+	const struct ipci_dispatch_options *options = &dispatch->options;
+
+	return dispatch->stats.queued >= options->queue_max &&
+	       dispatch->stats.queued - options->queue_max >=
+	               (uint64_t)options->depth * ipci_places_starting(dispatch);
+}
+
 /* Have the request wait. */
 static int
 enqueue(struct ipci_dispatch *dispatch, struct ipci_request *request,
@@ -319,7 +330,7 @@ enqueue(struct ipci_dispatch *dispatch, struct ipci_request *request,
 {
 	int r;
 
-	if (dispatch->stats.queued >= dispatch->options.queue_max)
+	if (is_queue_full(dispatch))
 		return -EAGAIN;
 	r = keep(dispatch, request, message);
 	if (r < 0)

@@ -352,6 +352,16 @@ ipci_places_stop(struct ipci_dispatch *dispatch, bool kill_owing)
 	}
 }
 
+unsigned int
+ipci_places_starting(const struct ipci_dispatch *dispatch)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < dispatch->n_places; i++)
+		n += dispatch->places[i]->state == IPC_POOL_STARTING;
+	return n;
+}
+
 bool
 ipci_places_are_hopeless(const struct ipci_dispatch *dispatch)
 {

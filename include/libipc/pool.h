@@ -120,7 +120,8 @@ struct ipc_pool_options {
 	unsigned int workers;   /* default: the CPUs that this process may use */
 	unsigned int depth;     /* requests outstanding at one worker; those beyond the first wait
 	                           in its socket, and travel together */
-	unsigned int queue_max; /* waiting requests; above it -EAGAIN */
+	unsigned int queue_max; /* waiting requests, beyond the depth of workers that are being
+	                           started; above it -EAGAIN */
 	unsigned int attempts;  /* default 1: a request whose worker died is not tried again */
 
 	size_t kept_bytes_max;     /* payloads of requests that wait or may be tried again; above it
