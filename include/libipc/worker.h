@@ -30,6 +30,20 @@
  * int answers -ECHILD, but detach, which frees its part; free frees the copy and leaves the process
  * alone.
  *
+ * Sandbox: a worker that has its channel may shut itself in, by a seccomp filter for example. These
+ * system calls the channel makes from then on, and no others:
+ *
+ *   always       sendto, sendmsg, recvfrom, recvmsg, poll (or ppoll), shutdown, close; munmap,
+ *                mremap and what malloc(3) needs: brk, mmap, madvise; clock_gettime where the
+ *                kernel has to be asked; futex between two threads; exit_group, exit to end
+ *   descriptors  fcntl and fstat (or newfstatat) to send them; close_range for those that
+ *                come together, and socketpair to find one that the kernel does not pass
+ *   .spin_us 0   sched_getaffinity, and once openat, read and close of what /proc and /sys
+ *                say of the CPUs; -1 or a number spares them
+ *
+ * A filter that refuses calls, and does not kill for them, need not let through close_range,
+ * socketpair and those of .spin_us. examples/confine.h is one.
+ *
  * Trust: a worker may be hostile. What it can do to its parent is what a channel's peer can do. A
  * grandchild to which it gave its end is heard until the worker's death, not after it.
  */
