@@ -210,34 +210,6 @@ last_words_come_then_closed_then_died(void **state)
 }
 
 static void
-each_of_three_killed_in_turn_is_seen(void **state)
-{
-	struct ipc_loop *loop = loop_open(NULL);
-	struct watch_over own[3] = {{.reason = -1}, {.reason = -1}, {.reason = -1}};
-	int i, k;
-
-	(void)state;
-	for (i = 0; i < 3; i++)
-		attach(&own[i], loop, spawn(WORKER(.run = echo)));
-	for (i = 0; i < 3; i++) {
-		check_equal(ipc_worker_kill(own[i].worker, SIGKILL), 0);
-		turn_until(loop, own[i].dieds);
-		check_equal(own[i].closeds, 1);
-		check(WIFSIGNALED(own[i].end.status));
-		check_equal(WTERMSIG(own[i].end.status), SIGKILL);
-		for (k = i + 1; k < 3; k++) {
-			gather_text(ipc_worker_channel(own[k].worker), "alive");
-			own[k].messages = 0;
-			turn_until(loop, own[k].messages);
-			check(!own[k].closeds && !own[k].dieds);
-		}
-	}
-	for (i = 0; i < 3; i++)
-		ipc_worker_free(own[i].worker);
-	ipc_loop_destroy(loop);
-}
-
-static void
 large_messages_and_many_are_given_out_before_died(void **state)
 {
 	const struct script scripts[] = {
@@ -642,7 +614,6 @@ main(void)
 {
 	static const struct CMUnitTest tests[] = {
 		worker_loop_test(last_words_come_then_closed_then_died),
-		worker_loop_test(each_of_three_killed_in_turn_is_seen),
 		worker_loop_test(large_messages_and_many_are_given_out_before_died),
 		worker_loop_test(one_that_closes_its_end_dies_later),
 		worker_loop_test(a_grandchild_with_the_end_delays_nothing),
