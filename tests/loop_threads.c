@@ -182,17 +182,6 @@ a_stop_comes_from_any_thread(void **state)
 	ipc_loop_destroy(loop);
 }
 
-#if defined(__SANITIZE_THREAD__)
-#define PUTS_OFF_SIGNALS true
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define PUTS_OFF_SIGNALS true
-#endif
-#endif
-#ifndef PUTS_OFF_SIGNALS
-#define PUTS_OFF_SIGNALS false
-#endif
-
 static struct ipc_loop *signalled;
 
 static void
@@ -213,7 +202,7 @@ a_stop_comes_from_a_signal_handler(void **state)
 
 	(void)state;
 	/* Until a call that it knows, and liburing makes none. */
-	if (PUTS_OFF_SIGNALS && is_on_uring()) {
+	if (HAS_THREAD_SANITIZER && is_on_uring()) {
 		test_lacks("signals in time: ThreadSanitizer puts them off");
 		skip();
 	}

@@ -72,6 +72,18 @@ void signals_start(void);
 /* Return: how many there were. */
 unsigned int signals_stop(void);
 
+/* It puts signals off until a call that it knows, among others. */
+#if defined(__SANITIZE_THREAD__)
+#define HAS_THREAD_SANITIZER true
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define HAS_THREAD_SANITIZER true
+#endif
+#endif
+#ifndef HAS_THREAD_SANITIZER
+#define HAS_THREAD_SANITIZER false
+#endif
+
 /* Open descriptors of this process. */
 unsigned int descriptors_open(void);
 /* Resident memory of this process. */

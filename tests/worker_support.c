@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -41,6 +42,42 @@ play_role(int argc, char **argv, const struct role *roles, size_t n)
 			exit(roles[i].play(argv + 2));
 	(void)fprintf(stderr, "there is no role %s\n", argv[1]);
 	exit(1);
+}
+
+static bool
+is_under_valgrind(void)
+{
+	const char *preload = getenv("LD_PRELOAD");
+
+	return preload && strstr(preload, "vgpreload");
+}
+
+const char *
+role_program(void)
+{
+	static char path[4096];
+
+	/* It is valgrind's program that is there, but a link to ours that it shows us. */
+	if (!is_under_valgrind())
+		return "/proc/self/exe";
+	check(readlink("/proc/self/exe", path, sizeof(path) - 1) > 0);
+	return path;
+}
+
+void
+skip_without_pidfds(void)
+{
+	long fd;
+
+	if (!is_under_valgrind())
+		return;
+	fd = syscall(SYS_pidfd_open, getpid(), 0);
+	if (fd >= 0) {
+		(void)close((int)fd);
+		return;
+	}
+	test_lacks("pidfds, which valgrind does not know");
+	skip();
 }
 
 struct ipc_worker *
