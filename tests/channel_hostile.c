@@ -260,7 +260,7 @@ build_id_without_room(void)
 static struct packet *
 build_unknown_flag(void)
 {
-	return run_of(8, 0x10, 1, 8);
+	return run_of(8, 0x40, 1, 8);
 }
 
 static struct packet *
