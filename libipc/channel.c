@@ -260,37 +260,44 @@ ipc_channel_pair(struct ipc_channel **ret_a, struct ipc_channel **ret_b,
 	return 0;
 }
 
-/* A decimal number without sign or space. Return: what follows it, or NULL. */
+/*
+ * A decimal number up to INT32_MAX, without sign or space. Return: what follows it, or NULL.
+ * Not by strtol(): a program that has just begun would load two pages of the C library for it.
+ */
 static const char *
-parse_number(const char *text, long max, long *ret)
+parse_number(const char *text, int *ret)
 {
-	char *end;
+	int64_t number = 0;
 
 	if (*text < '0' || *text > '9')
 		return NULL;
-	*ret = strtol(text, &end, 10);
-	return *ret > max ? NULL : end;
+	for (; *text >= '0' && *text <= '9'; text++) {
+		number = number * 10 + (*text - '0');
+		if (number > INT32_MAX)
+			return NULL;
+	}
+	*ret = (int)number;
+	return text;
 }
 
 int
 ipc_channel_inherit(struct ipc_channel **ret, const struct ipc_channel_options *options)
 {
 	const char *text = getenv(IPCI_INHERIT_VARIABLE);
-	long fd, pid;
-	int r;
+	int fd, pid, r;
 
 	assert(ret);
 	if (!text)
 		return -ENOENT;
-	text = parse_number(text, INT32_MAX, &fd);
+	text = parse_number(text, &fd);
 	if (text)
-		text = *text == ':' ? parse_number(text + 1, INT32_MAX, &pid) : NULL;
+		text = *text == ':' ? parse_number(text + 1, &pid) : NULL;
 	if (!text || *text)
 		return -EINVAL;
 	if (pid != getpid())
 		return -ENOENT;
 
-	r = ipc_channel_open(ret, (int)fd, options);
+	r = ipc_channel_open(ret, fd, options);
 	if (r == 0)
 		(void)unsetenv(IPCI_INHERIT_VARIABLE);
 	return r;
