@@ -68,11 +68,11 @@ resolve_options(struct ipc_channel_options *ret, const struct ipc_channel_option
 	return ret->send_buffer > INT32_MAX / 2 ? -EINVAL : 0;
 }
 
-/* Is it a connected socket of our kind? */
+/* Is it a connected socket of our kind? A listening one has no peer. */
 static int
 check_socket(int fd)
 {
-	int domain, type, listening, r;
+	int domain, type, r;
 
 	r = ipci_sys_getsockopt_int(fd, SO_DOMAIN, &domain);
 	if (r < 0)
@@ -82,12 +82,6 @@ check_socket(int fd)
 		return r;
 	if (domain != AF_UNIX || type != SOCK_SEQPACKET)
 		return -EPROTOTYPE;
-	r = ipci_sys_getsockopt_int(fd, SO_ACCEPTCONN, &listening);
-	if (r < 0)
-		return r;
-	if (listening)
-		return -ENOTCONN;
-
 	return ipci_sys_getpeername(fd);
 }
 
