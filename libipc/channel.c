@@ -136,8 +136,8 @@ channel_alloc(int fd)
 	memset(channel, 0, sizeof(*channel));
 	channel->fd = fd;
 	channel->next_call_id = IPC_MESSAGE_ID_CALL;
-	pthread_mutex_init(&channel->hello_lock, NULL);
-	pthread_cond_init(&channel->hello_turn, NULL);
+	channel->hello_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+	channel->hello_turn = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
 	return channel;
 }
 
