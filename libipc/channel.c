@@ -85,16 +85,12 @@ check_socket(int fd)
 	return ipci_sys_getpeername(fd);
 }
 
-/*
- * Options of the socket that others may have set, and that would change what arrives. Says whether
- * the kernel bars descriptors from coming in; where it cannot, it still drops them at our door.
- */
+/* Options of the socket that others may have set, and that would change what arrives. */
 static int
-prepare_socket(int fd, bool takes_fds, bool *ret_fds_barred)
+clear_options(int fd)
 {
-	int r;
+	int r = ipci_sys_setsockopt_int(fd, SO_PASSCRED, 0);
 
-	r = ipci_sys_setsockopt_int(fd, SO_PASSCRED, 0);
 	if (r == 0)
 		r = ipci_sys_setsockopt_int(fd, SO_TIMESTAMP, 0);
 	if (r == 0) {
@@ -106,12 +102,20 @@ prepare_socket(int fd, bool takes_fds, bool *ret_fds_barred)
 		r = ipci_sys_setsockopt_int(fd, SO_PASSPIDFD, 0);
 		r = r == -ENOPROTOOPT ? 0 : r;
 	}
-	if (r == 0) {
-		r = ipci_sys_setsockopt_int(fd, SO_PASSRIGHTS, takes_fds);
-		*ret_fds_barred = r == 0 && !takes_fds;
-		r = r == -ENOPROTOOPT ? 0 : r;
-	}
 	return r;
+}
+
+/*
+ * Let descriptors come in, or not. Says whether the kernel bars them; where it cannot, it still
+ * drops them at our door.
+ */
+static int
+admit_fds(int fd, bool takes_fds, bool *ret_barred)
+{
+	int r = ipci_sys_setsockopt_int(fd, SO_PASSRIGHTS, takes_fds);
+
+	*ret_barred = r == 0 && !takes_fds;
+	return r == -ENOPROTOOPT ? 0 : r;
 }
 
 static void
@@ -152,50 +156,52 @@ channel_init(struct ipc_channel *channel, const struct ipc_channel_options *opti
 		.record_max = (uint32_t)options->record_max,
 		.fds_max = options->fds_max,
 	};
-	r = prepare_socket(channel->fd, options->fds_max > 0, &channel->in.lane.fds_barred);
+	r = admit_fds(channel->fd, options->fds_max > 0, &channel->in.lane.fds_barred);
 	if (r == 0)
 		r = ipci_in_init(channel, options);
 	return r < 0 ? r : ipci_out_init(channel, options);
 }
 
-/* Say hello on a socket that no program started meanwhile inherits; on failure one may again. */
+/* Make a channel of a socket that is as ours are: of the kind, without options, close-on-exec. */
 static int
-say_hello(struct ipc_channel *channel)
+open_ours(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
 {
-	int was_cloexec = ipci_sys_set_cloexec(channel->fd, true), r;
-
-	if (was_cloexec < 0)
-		return was_cloexec;
-	r = ipci_out_hello(channel);
-	/* A peer that has closed may have left something to receive. */
-	if (r == 0 || r == -EPIPE)
-		return 0;
-	if (!was_cloexec)
-		(void)ipci_sys_set_cloexec(channel->fd, false);
-	return r;
-}
-
-static int
-open_socket(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
-{
-	struct ipc_channel *channel;
+	struct ipc_channel *channel = channel_alloc(fd);
 	int r;
 
-	r = check_socket(fd);
-	if (r < 0)
-		return r;
-	channel = channel_alloc(fd);
 	if (!channel)
 		return -ENOMEM;
 	r = channel_init(channel, options);
 	if (r == 0)
-		r = say_hello(channel);
-	if (r < 0) {
+		r = ipci_out_hello(channel);
+	/* A peer that has closed may have left something to receive. */
+	if (r < 0 && r != -EPIPE) {
 		channel_free(channel);
 		return r;
 	}
 	*ret = channel;
 	return 0;
+}
+
+/* Of a socket that may be anything. No program started meanwhile inherits it; on failure one may
+   again. */
+static int
+open_any(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
+{
+	int was_cloexec, r;
+
+	r = check_socket(fd);
+	if (r == 0)
+		r = clear_options(fd);
+	if (r < 0)
+		return r;
+	was_cloexec = ipci_sys_set_cloexec(fd, true);
+	if (was_cloexec < 0)
+		return was_cloexec;
+	r = open_ours(ret, fd, options);
+	if (r < 0 && !was_cloexec)
+		(void)ipci_sys_set_cloexec(fd, false);
+	return r;
 }
 
 int
@@ -206,7 +212,16 @@ ipc_channel_open(struct ipc_channel **ret, int fd, const struct ipc_channel_opti
 
 	assert(ret);
 	r = resolve_options(&resolved, options);
-	return r < 0 ? r : open_socket(ret, fd, &resolved);
+	return r < 0 ? r : open_any(ret, fd, &resolved);
+}
+
+int
+ipci_channel_open_ours(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
+{
+	struct ipc_channel_options resolved;
+	int r = resolve_options(&resolved, options);
+
+	return r < 0 ? r : open_ours(ret, fd, &resolved);
 }
 
 /* Open both and let each hear the other, so that neither ever waits for a hello. */
@@ -217,7 +232,7 @@ open_both(struct ipc_channel *ret_ends[2], int fds[2], const struct ipc_channel_
 	int i, r;
 
 	for (i = 0; i < 2; i++) {
-		r = open_socket(&ret_ends[i], fds[i], options);
+		r = open_ours(&ret_ends[i], fds[i], options);
 		if (r < 0)
 			return r;
 		fds[i] = -1;

@@ -159,6 +159,10 @@ struct ipc_channel {
  */
 int ipci_options_copy(void *ret, size_t size, const void *options);
 
+/* As ipc_channel_open(), of a socket that came from ipci_sys_socketpair() and was left as it is. */
+int ipci_channel_open_ours(
+	struct ipc_channel **ret, int fd, const struct ipc_channel_options *options);
+
 /* Give up on a peer that breaks the format: wakes whoever waits for it. Return: -EPROTO. */
 int ipci_channel_break(struct ipc_channel *channel);
 

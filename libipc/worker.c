@@ -46,7 +46,7 @@ is_ours(const struct ipc_worker *worker)
 static int
 open_channel(struct ipc_worker *worker, int *fd, const struct ipc_channel_options *options)
 {
-	int r = ipc_channel_open(&worker->channel, *fd, options);
+	int r = ipci_channel_open_ours(&worker->channel, *fd, options);
 
 	if (r == 0)
 		*fd = -1;
