@@ -125,19 +125,28 @@ channel_free(struct ipc_channel *channel)
 	ipci_out_finish(channel);
 	/* The lock and the condition own nothing. To destroy them in a child, forked while another
 	   thread waited, would wait for that thread, which is not there. */
-	free(channel);
+	ipci_sys_unmap(channel, sizeof(*channel));
 }
 
-/* Zero, on a cache line: what the compiler takes from the struct's alignment, malloc must give. */
+/*
+ * A channel and its two buffers, zero, in one mapping, each on pages of its own: they are unmapped
+ * one by one, a buffer may have moved by then. A worker's first channel does not even wake malloc.
+ */
 static struct ipc_channel *
-channel_alloc(int fd)
+channel_alloc(int fd, const struct ipc_channel_options *options)
 {
-	struct ipc_channel *channel;
+	size_t in_size = ipci_in_buffer_size(options), out_size = ipci_out_buffer_size(options);
+	size_t in_at = ipci_sys_pages(sizeof(struct ipc_channel));
+	size_t out_at = in_at + ipci_sys_pages(in_size);
+	uint8_t *memory = ipci_sys_map(out_at + out_size);
+	struct ipc_channel *channel = (void *)memory;
 
-	channel = aligned_alloc(_Alignof(struct ipc_channel), sizeof(*channel));
-	if (!channel)
+	if (!memory)
 		return NULL;
-	memset(channel, 0, sizeof(*channel));
+	channel->in.buffer = memory + in_at;
+	channel->in.buffer_size = in_size;
+	channel->out.buffer = memory + out_at;
+	channel->out.buffer_size = out_size;
 	channel->fd = fd;
 	channel->next_call_id = IPC_MESSAGE_ID_CALL;
 	channel->hello_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
@@ -157,16 +166,17 @@ channel_init(struct ipc_channel *channel, const struct ipc_channel_options *opti
 		.fds_max = options->fds_max,
 	};
 	r = admit_fds(channel->fd, options->fds_max > 0, &channel->in.lane.fds_barred);
-	if (r == 0)
-		r = ipci_in_init(channel, options);
-	return r < 0 ? r : ipci_out_init(channel, options);
+	if (r < 0)
+		return r;
+	ipci_in_init(channel, options);
+	return ipci_out_init(channel, options);
 }
 
 /* Make a channel of a socket that is as ours are: of the kind, without options, close-on-exec. */
 static int
 open_ours(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
 {
-	struct ipc_channel *channel = channel_alloc(fd);
+	struct ipc_channel *channel = channel_alloc(fd, options);
 	int r;
 
 	if (!channel)

@@ -177,6 +177,7 @@ ipci_message_assert(const struct ipc_message *message)
 }
 
 /* send.c */
+size_t ipci_out_buffer_size(const struct ipc_channel_options *options);
 int ipci_out_init(struct ipc_channel *channel, const struct ipc_channel_options *options);
 void ipci_out_finish(struct ipc_channel *channel);
 int ipci_out_hello(struct ipc_channel *channel);
@@ -213,7 +214,8 @@ ipci_out_is_empty(const struct ipci_out *out)
 }
 
 /* receive.c */
-int ipci_in_init(struct ipc_channel *channel, const struct ipc_channel_options *options);
+size_t ipci_in_buffer_size(const struct ipc_channel_options *options);
+void ipci_in_init(struct ipc_channel *channel, const struct ipc_channel_options *options);
 void ipci_in_finish(struct ipc_channel *channel);
 
 /*

@@ -19,27 +19,27 @@
 /* A hello of a later edition may be longer than ours. */
 #define HELLO_SIZE_MAX 512
 
-int
+size_t
+ipci_in_buffer_size(const struct ipc_channel_options *options)
+{
+	return IPCI_MAX(options->record_max, (size_t)IPCI_RECORD_FLOOR);
+}
+
+void
 ipci_in_init(struct ipc_channel *channel, const struct ipc_channel_options *options)
 {
 	struct ipci_in *in = &channel->in;
 
 	in->limits = (struct ipci_limits){
 		.message_max = IPCI_MAX(options->message_max, (size_t)IPC_CHANNEL_MESSAGE_FLOOR),
-		.record_max = (uint32_t)IPCI_MAX(options->record_max, (size_t)IPCI_RECORD_FLOOR),
+		.record_max = (uint32_t)ipci_in_buffer_size(options),
 		.fds_max = options->fds_max,
 	};
-	in->buffer_size = in->limits.record_max;
-	in->buffer = ipci_sys_map(in->buffer_size);
-	if (!in->buffer)
-		return -ENOMEM;
-
 	ipci_wait_init(&in->lane.wait, options->spin_us);
 	in->lane.fd = channel->fd;
 	in->lane.counts = &in->counts;
 	in->arrived_tail = &in->arrived;
 	in->kept_tail = &in->kept;
-	return 0;
 }
 
 void

@@ -51,6 +51,12 @@ ipci_out_begin(struct ipc_channel *channel)
 	}
 }
 
+size_t
+ipci_out_buffer_size(const struct ipc_channel_options *options)
+{
+	return ipci_pad(options->record_max);
+}
+
 int
 ipci_out_init(struct ipc_channel *channel, const struct ipc_channel_options *options)
 {
@@ -67,10 +73,6 @@ ipci_out_init(struct ipc_channel *channel, const struct ipc_channel_options *opt
 		return r;
 	out->packet_max = (size_t)send_buffer - IPCI_PACKET_OVERHEAD;
 
-	out->buffer_size = ipci_pad(options->record_max);
-	out->buffer = ipci_sys_map(out->buffer_size);
-	if (!out->buffer)
-		return -ENOMEM;
 	/* Before Linux 4.14 a child that closes its copy would send what the parent gathered. */
 	r = ipci_sys_wipe_on_fork(out->buffer, out->buffer_size);
 	if (r < 0)

@@ -262,6 +262,14 @@ ipci_sys_now_ns(void)
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
+size_t
+ipci_sys_pages(size_t size)
+{
+	size_t page = (size_t)getpagesize();
+
+	return (size + page - 1) / page * page;
+}
+
 void *
 ipci_sys_map(size_t size)
 {
@@ -294,7 +302,7 @@ ipci_sys_map_stack(size_t size)
 
 	if (memory == MAP_FAILED)
 		return NULL;
-	if (mprotect(memory, (size_t)sysconf(_SC_PAGESIZE), PROT_NONE) < 0) {
+	if (mprotect(memory, (size_t)getpagesize(), PROT_NONE) < 0) {
 		(void)munmap(memory, size);
 		return NULL;
 	}

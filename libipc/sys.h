@@ -65,6 +65,8 @@ int ipci_sys_epoll_wait(int epoll_fd, struct epoll_event *ret_events, int n, int
 
 int64_t ipci_sys_now_ns(void); /* CLOCK_MONOTONIC */
 
+/* The size in whole pages. */
+size_t ipci_sys_pages(size_t size);
 /* Private memory, page-aligned, zero, resident where touched. Return: NULL without memory. */
 void *ipci_sys_map(size_t size);
 /* The same memory, larger, perhaps elsewhere. Return: NULL without memory, and it is as it was. */

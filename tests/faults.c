@@ -72,7 +72,6 @@ static const struct errors memory_errors[] = {
 	{FAULTY_MMAP, {ENOMEM}, {0}},
 	{FAULTY_MREMAP, {ENOMEM}, {0}},
 	{FAULTY_MALLOC, {ENOMEM}, {0}},
-	{FAULTY_ALIGNED_ALLOC, {ENOMEM}, {0}},
 };
 
 /* Nobody need hear of these. */

@@ -62,7 +62,6 @@ enum faulty {
 	FAULTY_MALLOC,
 	FAULTY_CALLOC,
 	FAULTY_REALLOC,
-	FAULTY_ALIGNED_ALLOC,
 	/* Of liburing. */
 	FAULTY_URING_INIT,
 	FAULTY_URING_DONTFORK,
@@ -97,7 +96,7 @@ const char *fault_text(void);
 unsigned int fault_calls(enum faulty call);
 const char *fault_name(enum faulty call);
 
-/* Allocations and mappings of the library that are not freed. */
+/* Allocations and pages mapped of the library that are not freed. */
 long fault_memory(void);
 
 /* Evaluate a call of the library. */

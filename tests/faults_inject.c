@@ -82,7 +82,6 @@ static const char *const names[FAULTY_N] = {
 	[FAULTY_MALLOC] = "malloc",
 	[FAULTY_CALLOC] = "calloc",
 	[FAULTY_REALLOC] = "realloc",
-	[FAULTY_ALIGNED_ALLOC] = "aligned_alloc",
 	[FAULTY_URING_INIT] = "io_uring_queue_init_params",
 	[FAULTY_URING_DONTFORK] = "io_uring_ring_dontfork",
 	[FAULTY_URING_BUFFERS] = "io_uring_register_buf_ring",
@@ -511,6 +510,15 @@ count_memory(const void *allocated)
 		memory++;
 }
 
+/* A mapping may go piece by piece. */
+static long
+pages(size_t size)
+{
+	size_t page = (size_t)getpagesize();
+
+	return (long)((size + page - 1) / page);
+}
+
 #define WRAP_MMAP(name)                                                                        \
 	WRAP(void *, name, void *at, size_t size, int access, int flags, int fd, off_t offset) \
 	{                                                                                      \
@@ -519,7 +527,8 @@ count_memory(const void *allocated)
 		if (fails(FAULTY_MMAP))                                                        \
 			return MAP_FAILED;                                                     \
 		result = __real_##name(at, size, access, flags, fd, offset);                   \
-		count_memory(result == MAP_FAILED ? NULL : result);                            \
+		if (is_inside && result != MAP_FAILED)                                         \
+			memory += pages(size);                                                 \
 		return result;                                                                 \
 	}
 WRAP_MMAP(mmap)
@@ -528,29 +537,26 @@ WRAP_MMAP(mmap64)
 /* Nothing is moved to a place that the caller chose. */
 WRAP(void *, mremap, void *old, size_t old_size, size_t new_size, int flags, ...)
 {
+	void *result;
+
 	if (fails(FAULTY_MREMAP))
 		return MAP_FAILED;
-	return __real_mremap(old, old_size, new_size, flags);
+	result = __real_mremap(old, old_size, new_size, flags);
+	if (is_inside && result != MAP_FAILED)
+		memory += pages(new_size) - pages(old_size);
+	return result;
 }
 
 WRAP(int, munmap, void *address, size_t size)
 {
 	if (is_inside)
-		memory--;
+		memory -= pages(size);
 	return __real_munmap(address, size);
 }
 
 WRAP(void *, malloc, size_t size)
 {
 	void *result = fails(FAULTY_MALLOC) ? NULL : __real_malloc(size);
-
-	count_memory(result);
-	return result;
-}
-
-WRAP(void *, aligned_alloc, size_t alignment, size_t size)
-{
-	void *result = fails(FAULTY_ALIGNED_ALLOC) ? NULL : __real_aligned_alloc(alignment, size);
 
 	count_memory(result);
 	return result;

@@ -63,7 +63,6 @@ static const struct errors memory_errors[] = {
 	{FAULTY_MALLOC, {ENOMEM}, {0}},
 	{FAULTY_CALLOC, {ENOMEM}, {0}},
 	{FAULTY_REALLOC, {ENOMEM}, {0}},
-	{FAULTY_ALIGNED_ALLOC, {ENOMEM}, {0}},
 };
 
 struct end {

@@ -48,7 +48,6 @@ static const struct errors birth_errors[] = {
 	{FAULTY_MALLOC, {ENOMEM}, {0}, FAILS},
 	{FAULTY_CALLOC, {ENOMEM}, {0}, FAILS},
 	{FAULTY_REALLOC, {ENOMEM}, {0}, FAILS},
-	{FAULTY_ALIGNED_ALLOC, {ENOMEM}, {0}, FAILS},
 };
 
 /* In the child, or in both. */
@@ -107,7 +106,6 @@ static const struct errors life_errors[] = {
 	{FAULTY_MALLOC, {ENOMEM}, {0}, MAY_FAIL},
 	{FAULTY_CALLOC, {ENOMEM}, {0}, MAY_FAIL},
 	{FAULTY_REALLOC, {ENOMEM}, {0}, MAY_FAIL},
-	{FAULTY_ALIGNED_ALLOC, {ENOMEM}, {0}, MAY_FAIL},
 };
 
 /* What is being used, for those who look for why a test failed. */
