@@ -24,8 +24,10 @@
 #include "spawn.h"
 #include "sys.h"
 
-/* Of the child that executes: execvpe() has a path on it, and for a script a copy of argv. */
-#define STACK_SIZE (64U << 10)
+/* Of the child that executes: execvpe() has a path on it, 4 KiB, and for a script a copy of argv,
+   for which there is room if it has no more entries. */
+#define STACK_SIZE (32U << 10)
+#define STACK_ARGV 1024U
 
 #define STDIO_N 3
 
@@ -496,18 +498,6 @@ function_child(struct plan *plan, int parents_end)
  * In the parent.
  */
 
-/* A page of it is out of bounds. */
-static size_t
-stack_size(char *const *argv)
-{
-	size_t page = (size_t)sysconf(_SC_PAGESIZE), n = 0;
-
-	while (argv[n])
-		n++;
-	n = STACK_SIZE + (n + 2) * sizeof(*argv);
-	return (n + page - 1) / page * page + page;
-}
-
 /* Is there waiting by pidfd? An older clone(2) takes no notice of a flag that it does not know. */
 static int
 probe_pidfd(void)
@@ -518,22 +508,17 @@ probe_pidfd(void)
 }
 
 static int
-clone_child(struct plan *plan, struct ipci_spawned *ret_spawned)
+clone_child(struct plan *plan, char *stack_end, struct ipci_spawned *ret_spawned)
 {
-	size_t size = stack_size(plan->options->argv);
-	char *stack = ipci_sys_map_stack(size);
 	struct ipci_sys_end end;
 	sigset_t before;
 	pid_t pid;
 	int pidfd;
 
-	if (!stack)
-		return -ENOMEM;
 	/* A handler of ours must not run in the child, which shares all that it would touch. */
 	ipci_sys_signals_block(&before);
-	pid = ipci_sys_clone(program_child, plan, stack + size, &pidfd);
+	pid = ipci_sys_clone(program_child, plan, stack_end, &pidfd);
 	ipci_sys_signals_restore(&before);
-	ipci_sys_unmap(stack, size);
 	if (pid < 0)
 		return pid;
 	if (plan->error < 0) {
@@ -543,6 +528,44 @@ clone_child(struct plan *plan, struct ipci_spawned *ret_spawned)
 	}
 	*ret_spawned = (struct ipci_spawned){.pid = pid, .pidfd = pidfd, .report = -1};
 	return 0;
+}
+
+/* On a part of this thread's stack, which waits meanwhile: to map one, to fault it in and to unmap
+   it takes longer than all else that is done before the clone. */
+static int
+clone_here(struct plan *plan, struct ipci_spawned *ret_spawned)
+{
+	_Alignas(16) char stack[STACK_SIZE];
+
+	return clone_child(plan, stack + sizeof(stack), ret_spawned);
+}
+
+/* On a stack of its own, of which a page is out of bounds. */
+static int
+clone_apart(struct plan *plan, size_t n_argv, struct ipci_spawned *ret_spawned)
+{
+	size_t size = ipci_sys_pages(STACK_SIZE + n_argv * sizeof(char *)) + ipci_sys_pages(1);
+	char *stack = ipci_sys_map_stack(size);
+	int r;
+
+	if (!stack)
+		return -ENOMEM;
+	r = clone_child(plan, stack + size, ret_spawned);
+	ipci_sys_unmap(stack, size);
+	return r;
+}
+
+static int
+start_child(struct plan *plan, struct ipci_spawned *ret_spawned)
+{
+	char *const *argv = plan->options->argv;
+	size_t n = 0;
+
+	while (argv[n])
+		n++;
+	/* A script's has its interpreter, and NULL. */
+	n += 2;
+	return n <= STACK_ARGV ? clone_here(plan, ret_spawned) : clone_apart(plan, n, ret_spawned);
 }
 
 int
@@ -556,7 +579,7 @@ ipci_spawn_program(
 		r = plan_init(&plan, options, end, -1);
 	if (r < 0)
 		return r;
-	r = clone_child(&plan, ret_spawned);
+	r = start_child(&plan, ret_spawned);
 	plan_finish(&plan);
 	return r;
 }

@@ -17,6 +17,8 @@
 #include "loop_support.h"
 #include "worker_support.h"
 
+#define ARGUMENTS 2000
+
 /* Turns in which a loop does what it can while something fails. */
 #define TURNS 5
 
@@ -154,8 +156,12 @@ struct wishes {
 static const struct ipc_worker_options *
 wish(struct wishes *wishes, bool is_program)
 {
-	static const char *const argv[] = {"/proc/self/exe", "echo", NULL};
+	/* So many that the child has a stack of its own. */
+	static const char *argv[ARGUMENTS + 1] = {"/proc/self/exe", "echo"};
 	unsigned int i;
+
+	for (i = 2; i < ARGUMENTS; i++)
+		argv[i] = "";
 
 	*wishes = (struct wishes){
 		.fds = {{.fd = -1, .as = 7}, {.fd = STDERR_FILENO, .as = 9}},
@@ -171,7 +177,7 @@ wish(struct wishes *wishes, bool is_program)
 	if (geteuid() == 0)
 		wishes->options.user = &wishes->user;
 	if (is_program)
-		wishes->options.argv = (char *const *)argv;
+		wishes->options.argv = (char *const *)(uintptr_t)argv;
 	else
 		wishes->options.run = serve;
 	return &wishes->options;

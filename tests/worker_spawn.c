@@ -239,6 +239,36 @@ what_fails_on_the_way_is_an_error_of_spawn(void **state)
 	expect_error_both_ways(WORKER(.channel = OPTIONS(.record_max = 1)), -EINVAL);
 }
 
+/* A script that begins with no interpreter: a shell's, whose arguments are those of the program
+   behind the script's name. */
+static void
+a_program_has_all_its_arguments(void **state)
+{
+	static const unsigned int numbers[] = {0, 1, 1020, 1021, 1022, 1023, 1024, 5000};
+	static const char text[] = "exit $(($# % 251))\n";
+	static char *argv[5002], argument[] = "argument";
+	char path[] = "/tmp/libipc-test-XXXXXX";
+	int fd = mkostemp(path, O_CLOEXEC);
+	struct ipc_worker *worker;
+	unsigned int i, n;
+
+	(void)state;
+	check(fd >= 0);
+	check_equal(write(fd, text, sizeof(text) - 1), sizeof(text) - 1);
+	check_equal(fchmod(fd, 0700), 0);
+	check_equal(close(fd), 0);
+	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+		argv[0] = path;
+		for (n = 1; n <= numbers[i]; n++)
+			argv[n] = argument;
+		argv[n] = NULL;
+		worker = spawn(WORKER(.argv = argv));
+		expect_exit(worker, (int)(numbers[i] % 251));
+		ipc_worker_free(worker);
+	}
+	check_equal(unlink(path), 0);
+}
+
 static void
 options_out_of_range_are_refused(void **state)
 {
@@ -453,6 +483,7 @@ main(int argc, char **argv)
 		worker_test(a_program_is_searched_in_path),
 		worker_test(what_cannot_be_executed_is_an_error_of_spawn),
 		worker_test(what_fails_on_the_way_is_an_error_of_spawn),
+		worker_test(a_program_has_all_its_arguments),
 		worker_test(options_out_of_range_are_refused),
 		worker_test(the_environment_is_what_was_asked_for),
 		worker_test(the_environment_of_a_function_is_what_was_asked_for),
