@@ -29,7 +29,8 @@ struct ipc_pool {
 	struct ipc_timer *timer;
 	int64_t armed_ns;     /* when it is due */
 	unsigned int entered; /* calls that use the pool, one within the other */
-	bool destroyed;       /* freed by the last of those */
+	bool awaited;         /* by a drain that turns the loop; it is not among those calls */
+	bool destroyed;       /* freed by the last of all these */
 	bool drained;
 	int drain_result;
 };
@@ -61,7 +62,8 @@ leave(struct ipc_pool *pool)
 	if (--pool->entered)
 		return;
 	if (pool->destroyed) {
-		free(pool);
+		if (!pool->awaited)
+			free(pool);
 		return;
 	}
 	/* A timer that comes too early finds nothing to do, and is set anew. */
@@ -452,10 +454,14 @@ await_drained(struct ipc_pool *pool)
 {
 	int r = 0;
 
+	pool->awaited = true;
 	while (r >= 0 && !pool->drained && !pool->destroyed)
 		r = ipc_loop_turn(pool->loop, -1);
+	pool->awaited = false;
 	if (pool->drained)
-		return pool->drain_result;
+		r = pool->drain_result;
+	if (pool->destroyed)
+		free(pool);
 	return r < 0 ? r : 0;
 }
 
@@ -472,12 +478,7 @@ ipc_pool_drain(struct ipc_pool *pool, int timeout_ms)
 	enter(pool);
 	r = ipci_dispatch_drain(&pool->dispatch, timeout_ms);
 	leave(pool);
-	if (r < 0 || turning)
-		return r;
-	pool->entered++;
-	r = await_drained(pool);
-	leave(pool);
-	return r;
+	return r < 0 || turning ? r : await_drained(pool);
 }
 
 /*
