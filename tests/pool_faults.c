@@ -343,7 +343,7 @@ leave_pool(const struct fault *fault, bool drains)
 static void
 fail_each(struct fault fault)
 {
-	unsigned int step = test_count(2, 11);
+	unsigned int step = test_count(2, 29);
 
 	alarm(TEST_SECONDS_MAX);
 	fault.nth = 1 + (unsigned int)test_random_below(step);
