@@ -255,6 +255,8 @@ ipci_place_ready(struct ipci_dispatch *dispatch, struct ipci_place *place)
 	if (place->state != IPC_POOL_STARTING)
 		return;
 	place->failed_starts = 0;
+	/* The silence before is not that of a worker that has requests. */
+	place->heard++;
 	enter(dispatch, place, IPC_POOL_READY);
 }
 

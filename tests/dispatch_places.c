@@ -373,6 +373,25 @@ a_worker_that_never_opens_its_end_is_killed(void **state)
 }
 
 static void
+the_silence_before_it_opened_its_end_does_not_count(void **state)
+{
+	struct ipci_dispatch_options options = world_options(1, 2);
+	struct asked a = {0};
+
+	(void)state;
+	options.hung_ns = 40 * NS_PER_MS;
+	world_begin(&world, &options);
+	pass(35);
+	be_ready(&world, 0);
+	ask_taken(&world, &a, -1, 0);
+	pass(35 + 39);
+	check(!world.workers[0].is_killed);
+	pass(35 + 50);
+	check(world.workers[0].is_killed);
+	world_end(&world);
+}
+
+static void
 hung_0_is_never(void **state)
 {
 	struct ipci_dispatch_options options = world_options(1, 2);
@@ -713,6 +732,7 @@ main(void)
 		channel_test(a_worker_without_requests_may_be_silent),
 		channel_test(a_worker_that_owes_an_answer_may_not_be_silent_for_ever),
 		channel_test(a_worker_that_never_opens_its_end_is_killed),
+		channel_test(the_silence_before_it_opened_its_end_does_not_count),
 		channel_test(hung_0_is_never),
 		channel_test(a_worker_whose_channel_was_closed_is_killed_after_stop),
 		channel_test(a_worker_that_takes_nothing_any_more_is_let_go),
