@@ -401,6 +401,8 @@ is_awaited(const struct ipci_place *place)
 static void
 check_silence(struct ipci_dispatch *dispatch, int64_t now_ns)
 {
+	/* While the loop was held up it has not listened. */
+	int64_t late_ns = now_ns - dispatch->check_ns;
 	struct ipci_place *place;
 	bool any = false;
 	unsigned int i;
@@ -414,7 +416,10 @@ check_silence(struct ipci_dispatch *dispatch, int64_t now_ns)
 		if (!place->silent_since_ns || place->heard != place->heard_seen) {
 			place->heard_seen = place->heard;
 			place->silent_since_ns = now_ns;
-		} else if (now_ns - place->silent_since_ns >= dispatch->options.hung_ns) {
+		} else {
+			place->silent_since_ns += late_ns;
+		}
+		if (now_ns - place->silent_since_ns >= dispatch->options.hung_ns) {
 			dispatch->stats.hung++;
 			ipci_place_kill(dispatch, place);
 			continue;

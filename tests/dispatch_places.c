@@ -392,6 +392,32 @@ the_silence_before_it_opened_its_end_does_not_count(void **state)
 }
 
 static void
+time_in_which_the_loop_was_held_up_is_not_silence(void **state)
+{
+	struct ipci_dispatch_options options = world_options(1, 2);
+	struct asked a = {0};
+
+	(void)state;
+	options.hung_ns = 40 * NS_PER_MS;
+	world_begin_ready(&world, &options);
+	ask_taken(&world, &a, -1, 0);
+	pass(25);
+	/* What it has sent meanwhile comes after the tick. */
+	world_tick(&world, 1000);
+	check(!world.workers[0].is_killed);
+	speak(&world, 0);
+	pass(1040);
+	check(!world.workers[0].is_killed);
+	/* But whoever turns the loop seldom gets rid of it, too. */
+	world_tick(&world, 2000);
+	world_tick(&world, 3000);
+	world_tick(&world, 4000);
+	world_tick(&world, 5000);
+	check(world.workers[0].is_killed);
+	world_end(&world);
+}
+
+static void
 hung_0_is_never(void **state)
 {
 	struct ipci_dispatch_options options = world_options(1, 2);
@@ -733,6 +759,7 @@ main(void)
 		channel_test(a_worker_that_owes_an_answer_may_not_be_silent_for_ever),
 		channel_test(a_worker_that_never_opens_its_end_is_killed),
 		channel_test(the_silence_before_it_opened_its_end_does_not_count),
+		channel_test(time_in_which_the_loop_was_held_up_is_not_silence),
 		channel_test(hung_0_is_never),
 		channel_test(a_worker_whose_channel_was_closed_is_killed_after_stop),
 		channel_test(a_worker_that_takes_nothing_any_more_is_let_go),

@@ -128,8 +128,9 @@ struct ipc_pool_options {
 	                              -EAGAIN. One that is alone is kept whatever its size */
 	unsigned int kept_fds_max; /* descriptors of those, likewise */
 
-	int hung_ms; /* a worker that has requests and has sent nothing for so long is killed,
-	                within a quarter of that; 0: never. Its requests end as by any death */
+	int hung_ms; /* a worker that has requests, or has not opened its end, and has sent nothing
+	                for so long is killed, within a quarter of that; 0: never. Its requests end
+	                as by any death. Time in which the loop is not turned does not count */
 
 	/* The next start of a worker is this long after its last one; twice that if it had died
 	   without ending a request, four times if twice ... So one that has lived for a while is
