@@ -739,6 +739,9 @@ ipci_dispatch_finish(struct ipci_dispatch *dispatch)
 
 	dispatch->over = true;
 	for (i = 0; (request = ipci_requests_at(&dispatch->requests, i)); i++) {
+		/* Its function may still ask for the counters. */
+		if (request->state == IPCI_REQUEST_QUEUED)
+			unqueue(dispatch, request);
 		if (request->state == IPCI_REQUEST_ENDING)
 			end(dispatch, request, -EOWNERDEAD, NULL);
 		else if (request->state == IPCI_REQUEST_QUEUED ||

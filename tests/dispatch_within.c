@@ -146,6 +146,35 @@ finish_ends_all_that_is_left_and_calls_no_worker(void **state)
 }
 
 static void
+count_inside(struct world *w, struct asked *asked, int result)
+{
+	struct ipc_pool_stats stats = world_stats(w);
+
+	(void)asked;
+	(void)result;
+	check_equal(stats.cancelled, w->n_replies);
+	check_equal(stats.outstanding + stats.queued, 6 - w->n_replies);
+	check(stats.outstanding <= 2);
+	check(stats.queued <= 4);
+}
+
+static void
+the_counters_are_right_while_all_that_is_left_ends(void **state)
+{
+	struct ipci_dispatch_options options = world_options(2, 1);
+	struct asked a[6] = {0};
+	unsigned int i;
+
+	(void)state;
+	world_begin_ready(&world, &options);
+	for (i = 0; i < 6; i++)
+		ask_taken(&world, &a[i], 100, 3);
+	world.on_reply = count_inside;
+	ipci_dispatch_finish(&world.dispatch);
+	check_equal(world.n_replies, 6);
+}
+
+static void
 forget_calls_nobody(void **state)
 {
 	struct ipci_dispatch_options options = world_options(1, 1);
@@ -168,6 +197,7 @@ main(void)
 		channel_test(cancel_from_within_ends_another_and_not_one_that_is_ending),
 		channel_test(finish_from_within_ends_everything_once),
 		channel_test(finish_ends_all_that_is_left_and_calls_no_worker),
+		channel_test(the_counters_are_right_while_all_that_is_left_ends),
 		channel_test(forget_calls_nobody),
 	};
 
