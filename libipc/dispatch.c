@@ -427,7 +427,7 @@ ipci_dispatch_cancel(struct ipci_dispatch *dispatch, uint64_t name)
 int
 ipci_dispatch_resize(struct ipci_dispatch *dispatch, unsigned int workers)
 {
-	unsigned int more, returned, first, i;
+	unsigned int more, returning, first, i;
 
 	if (dispatch->over || dispatch->phase != IPCI_DISPATCH_RUNNING)
 		return -ESHUTDOWN;
@@ -436,12 +436,11 @@ ipci_dispatch_resize(struct ipci_dispatch *dispatch, unsigned int workers)
 		return 0;
 	}
 	more = workers - dispatch->workers;
-	returned = ipci_places_return(dispatch, more);
+	returning = IPCI_MIN(more, ipci_places_returnable(dispatch));
 	first = dispatch->n_places;
-	if (ipci_places_add(dispatch, more - returned) < 0) {
-		ipci_places_leave(dispatch, returned);
+	if (ipci_places_add(dispatch, more - returning) < 0)
 		return -ENOMEM;
-	}
+	ipci_places_return(dispatch, returning);
 	for (i = first; i < dispatch->n_places; i++)
 		(void)ipci_place_start(dispatch, dispatch->places[i]);
 	proceed_soon(dispatch);

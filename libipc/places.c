@@ -231,22 +231,37 @@ ipci_places_leave(struct ipci_dispatch *dispatch, unsigned int n)
 	}
 }
 
+static bool
+is_returnable(const struct ipci_place *place)
+{
+	return place->is_leaving && place->state == IPC_POOL_STOPPING;
+}
+
 unsigned int
+ipci_places_returnable(const struct ipci_dispatch *dispatch)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < dispatch->n_places; i++)
+		n += is_returnable(dispatch->places[i]);
+	return n;
+}
+
+void
 ipci_places_return(struct ipci_dispatch *dispatch, unsigned int n)
 {
 	struct ipci_place *place;
-	unsigned int i, returned = 0;
+	unsigned int i;
 
-	for (i = 0; i < dispatch->n_places && returned < n; i++) {
+	for (i = 0; n; i++) {
 		place = dispatch->places[i];
-		if (!place->is_leaving || place->state != IPC_POOL_STOPPING)
+		if (!is_returnable(place))
 			continue;
 		place->is_leaving = false;
 		dispatch->workers++;
 		enter(dispatch, place, IPC_POOL_READY);
-		returned++;
+		n--;
 	}
-	return returned;
 }
 
 void

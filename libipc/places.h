@@ -21,8 +21,9 @@ int ipci_places_add(struct ipci_dispatch *dispatch, unsigned int n);
 /* Let n places leave: those that cost least. Some may be gone at once. */
 void ipci_places_leave(struct ipci_dispatch *dispatch, unsigned int n);
 
-/* Take back what is leaving and still open. Return: how many of up to n. */
-unsigned int ipci_places_return(struct ipci_dispatch *dispatch, unsigned int n);
+/* How many are leaving and still open; and take back n of them. */
+unsigned int ipci_places_returnable(const struct ipci_dispatch *dispatch);
+void ipci_places_return(struct ipci_dispatch *dispatch, unsigned int n);
 
 /* Start a worker. Return: 0, or why there is none; it is tried again later. */
 int ipci_place_start(struct ipci_dispatch *dispatch, struct ipci_place *place);

@@ -139,12 +139,76 @@ each_allocation_of_a_call_fails_once_and_nothing_was_taken(void **state)
 	check_equal(with_each_fault(call_with_fault), 3);
 }
 
+/* Which places there are, and in which state. */
+static uint64_t
+places_hash(void)
+{
+	const struct ipci_place *place;
+	uint64_t hash = world.dispatch.workers;
+	unsigned int i;
+
+	for (i = 0; i < world.dispatch.n_places; i++) {
+		place = world.dispatch.places[i];
+		hash = hash * 31 + (uintptr_t)place;
+		hash = hash * 31 + place->state * 2 + place->is_leaving;
+	}
+	return hash;
+}
+
+static void
+resize_with_fault(int error)
+{
+	struct ipci_dispatch_options options = world_options(3, 4);
+	struct asked a[6] = {0};
+	unsigned int i, n_workers;
+	uint64_t hash;
+	int r;
+
+	fault_hold(true);
+	fault_inside(true);
+	world_begin_ready(&world, &options);
+	for (i = 0; i < 6; i++)
+		ask_taken(&world, &a[i], -1, 1);
+	check_equal(ipci_dispatch_resize(&world.dispatch, 2), 0);
+	/* One leaves, and could return; another has nothing to do. */
+	for (i = 0; i < 6; i++)
+		if (a[i].worker == 2)
+			answer(&world, &a[i]);
+	hash = places_hash();
+	n_workers = world.n_workers;
+	fault_hold(false);
+	r = ipci_dispatch_resize(&world.dispatch, 7);
+	fault_inside(false);
+	check_equal(r, fault_count() ? error : 0);
+	fault_pass();
+	if (r < 0) {
+		check(places_hash() == hash);
+		check_equal(world.n_workers, n_workers);
+		for (i = 0; i < 3; i++)
+			check(!world.workers[i].is_closed && !world.workers[i].is_killed);
+		fault_inside(true);
+		check_equal(ipci_dispatch_resize(&world.dispatch, 7), 0);
+		fault_inside(false);
+	}
+	check_equal(world.dispatch.workers, 7);
+	check_equal(world.n_workers, 7);
+	end_world();
+}
+
+static void
+each_allocation_of_resize_fails_once_and_nothing_changed(void **state)
+{
+	(void)state;
+	check_equal(with_each_fault(resize_with_fault), 5);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 		channel_test(each_allocation_of_init_fails_once),
 		channel_test(each_allocation_of_a_call_fails_once_and_nothing_was_taken),
+		channel_test(each_allocation_of_resize_fails_once_and_nothing_changed),
 	};
 
 	return run_group(tests);
