@@ -55,7 +55,8 @@ keep(struct ipci_dispatch *dispatch, struct ipci_request *request,
 	/* One that is alone is kept whatever its size. */
 	if (dispatch->kept_bytes && dispatch->kept_bytes + message->size > options->kept_bytes_max)
 		return -EAGAIN;
-	if (dispatch->kept_fds && dispatch->kept_fds + message->n_fds > options->kept_fds_max)
+	if (message->n_fds && dispatch->kept_fds &&
+		dispatch->kept_fds + message->n_fds > options->kept_fds_max)
 		return -EAGAIN;
 	r = ipci_duplicate_new(&request->duplicate, message);
 	if (r < 0)

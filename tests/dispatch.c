@@ -581,6 +581,7 @@ above_kept_fds_max_calls_are_refused_but_one_alone_is_kept(void **state)
 {
 	struct ipci_dispatch_options options = world_options(1, 8);
 	struct asked a = {.n_fds = 6}, b = {.n_fds = 1}, c = {.n_fds = 3}, d = {.n_fds = 2};
+	struct asked e = {.n_fds = 0};
 
 	(void)state;
 	options.kept_fds_max = 4;
@@ -588,6 +589,9 @@ above_kept_fds_max_calls_are_refused_but_one_alone_is_kept(void **state)
 	ask_taken(&world, &a, -1, 2);
 	check_equal(world.dispatch.kept_fds, 6);
 	check_equal(ask(&world, &b, -1, 2), -EAGAIN);
+	/* One without any takes none of the room. */
+	ask_taken(&world, &e, -1, 2);
+	answer(&world, &e);
 	answer(&world, &a);
 	check_equal(world.writables, 1);
 	ask_taken(&world, &c, -1, 2);

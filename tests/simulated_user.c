@@ -77,7 +77,7 @@ is_too_much(
 	const struct sim *sim, const struct sim_request *request, size_t bytes, unsigned int fds)
 {
 	return (bytes && bytes + request->size > sim->options.kept_bytes_max) ||
-	       (fds && fds + request->n_fds > sim->options.kept_fds_max);
+	       (request->n_fds && fds && fds + request->n_fds > sim->options.kept_fds_max);
 }
 
 static void

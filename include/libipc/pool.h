@@ -143,8 +143,8 @@ struct ipc_pool_options {
 
 	int stop_ms; /* a worker whose channel was closed, by either side, is killed after it */
 	int tell;    /* not 0: a worker is told of a request that has timed out or was cancelled,
-	                by an empty message with its id and IPC_MESSAGE_CANCEL. It still owes an
-	                answer */
+	                by an empty message with its id and IPC_MESSAGE_CANCEL, unless its channel
+	                is full. It still owes an answer */
 
 	struct ipc_pool_handler handler; /* copied */
 	void *user;
