@@ -12,8 +12,8 @@
 
 /* A clock costs as much as the rest of a request's way: where there are many, not each is timed. A
    prime, lest it be always the same one of those that travel together. */
-#define TIMED_ALL_BELOW 16U
-#define TIMED_ONE_IN    13U
+#define TIMED_ALL    16U
+#define TIMED_ONE_IN 13U
 
 static struct ipci_request *
 request_of(struct ipci_heap_node *deadline)
@@ -321,7 +321,7 @@ is_queue_full(const struct ipci_dispatch *dispatch)
 
 	return dispatch->stats.queued >= options->queue_max &&
 	       dispatch->stats.queued - options->queue_max >=
-	               (uint64_t)options->depth * ipci_places_starting(dispatch);
+	               (uint64_t)options->depth * dispatch->n_starting;
 }
 
 /* Have the request wait. */
@@ -337,6 +337,8 @@ enqueue(struct ipci_dispatch *dispatch, struct ipci_request *request,
 	if (r < 0)
 		return r;
 	request->state = IPCI_REQUEST_QUEUED;
+	/* With more requests the shares of those that are ready are larger. */
+	dispatch->is_due |= dispatch->n_starting > 0;
 	TAILQ_INSERT_TAIL(&dispatch->queue, request, entry);
 	dispatch->stats.queued++;
 	return 0;
@@ -363,8 +365,7 @@ static int
 admit(struct ipci_dispatch *dispatch, struct ipci_request *request,
 	const struct ipc_message *message, int timeout_ms)
 {
-	bool is_timed =
-		dispatch->live < TIMED_ALL_BELOW || dispatch->stats.calls % TIMED_ONE_IN == 0;
+	bool is_timed = dispatch->live <= TIMED_ALL || dispatch->stats.calls % TIMED_ONE_IN == 0;
 	int64_t now_ns = is_timed || timeout_ms >= 0 ? now(dispatch) : 0;
 	int r = 0;
 
@@ -402,13 +403,14 @@ ipci_dispatch_call(struct ipci_dispatch *dispatch, const struct ipc_message *mes
 	request->user = user;
 	request->caller_id = message->id;
 	request->attempts = (uint16_t)(attempts ? attempts : dispatch->options.attempts);
+	dispatch->live++;
 	r = admit(dispatch, request, message, timeout_ms);
 	if (r < 0) {
+		dispatch->live--;
 		ipci_requests_give_back(&dispatch->requests, request);
 		return r == -EAGAIN ? refuse(dispatch) : r;
 	}
 	dispatch->stats.calls++;
-	dispatch->live++;
 	if (ret_request)
 		*ret_request = request->name;
 	return 0;
@@ -434,6 +436,7 @@ ipci_dispatch_resize(struct ipci_dispatch *dispatch, unsigned int workers)
 		return -ESHUTDOWN;
 	if (workers < dispatch->workers) {
 		ipci_places_leave(dispatch, dispatch->workers - workers);
+		proceed_soon(dispatch);
 		return 0;
 	}
 	more = workers - dispatch->workers;

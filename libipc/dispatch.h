@@ -114,8 +114,9 @@ struct ipci_dispatch {
 	unsigned int capacity;
 	unsigned int workers; /* places that are not leaving */
 	struct ipci_place_list
-		*like;       /* open places by how many requests they have, 0 .. depth - 1 */
-	unsigned int lowest; /* no list below this has a place */
+		*like;           /* open places by how many requests they have, 0 .. depth - 1 */
+	unsigned int lowest;     /* no list below this has a place */
+	unsigned int n_starting; /* places whose workers have not opened their end */
 
 	struct ipci_requests requests;
 	uint64_t live; /* requests that have not ended */

@@ -39,6 +39,20 @@ ipci_places_finish(struct ipci_dispatch *dispatch)
 	dispatch->like = NULL;
 }
 
+/*
+ * Requests that a worker may have while others are being started: else those that wait for the
+ * first worker would all be its, and the others idle.
+ */
+static unsigned int
+share(const struct ipci_dispatch *dispatch)
+{
+	uint64_t each = dispatch->live / dispatch->workers;
+
+	if (!dispatch->n_starting || each >= dispatch->options.depth)
+		return dispatch->options.depth;
+	return each ? (unsigned int)each : 1;
+}
+
 /* May the worker be given a request? */
 static bool
 can_open(const struct ipci_dispatch *dispatch, const struct ipci_place *place)
@@ -77,9 +91,10 @@ ipci_place_reopen(struct ipci_dispatch *dispatch, struct ipci_place *place, bool
 struct ipci_place *
 ipci_place_choose(struct ipci_dispatch *dispatch, bool alone)
 {
+	unsigned int end = share(dispatch);
 	struct ipci_place *place;
 
-	for (; dispatch->lowest < dispatch->options.depth; dispatch->lowest++) {
+	for (; dispatch->lowest < end; dispatch->lowest++) {
 		place = TAILQ_FIRST(&dispatch->like[dispatch->lowest]);
 		if (place)
 			return alone && place->outstanding ? NULL : place;
@@ -92,6 +107,8 @@ static void
 enter(struct ipci_dispatch *dispatch, struct ipci_place *place, enum ipc_pool_state state)
 {
 	ipci_place_shut(dispatch, place);
+	dispatch->n_starting -= place->state == IPC_POOL_STARTING;
+	dispatch->n_starting += state == IPC_POOL_STARTING;
 	place->state = state;
 	ipci_place_reopen(dispatch, place, false);
 }
@@ -122,7 +139,7 @@ ipci_place_start(struct ipci_dispatch *dispatch, struct ipci_place *place)
 
 	place->started_ns = dispatch->ops->now_ns(dispatch->world);
 	place->due_ns = INT64_MAX;
-	place->state = IPC_POOL_STARTING;
+	enter(dispatch, place, IPC_POOL_STARTING);
 	place->is_killed = place->is_full = false;
 	place->heard = place->heard_seen = place->completed = 0;
 	place->silent_since_ns = 0;
@@ -130,7 +147,7 @@ ipci_place_start(struct ipci_dispatch *dispatch, struct ipci_place *place)
 	r = dispatch->ops->start(dispatch->world, place);
 	if (r < 0) {
 		place->failures++;
-		place->state = IPC_POOL_WAITING;
+		enter(dispatch, place, IPC_POOL_WAITING);
 		set_due(dispatch, place, restart_ns(dispatch, place));
 		return r;
 	}
@@ -367,16 +384,6 @@ ipci_places_stop(struct ipci_dispatch *dispatch, bool kill_owing)
 			dispatch->ops->close(dispatch->world, place);
 		}
 	}
-}
-
-unsigned int
-ipci_places_starting(const struct ipci_dispatch *dispatch)
-{
-	unsigned int i, n = 0;
-
-	for (i = 0; i < dispatch->n_places; i++)
-		n += dispatch->places[i]->state == IPC_POOL_STARTING;
-	return n;
 }
 
 bool

@@ -58,9 +58,6 @@ void ipci_place_died(struct ipci_dispatch *dispatch, struct ipci_place *place);
    gone. */
 void ipci_places_stop(struct ipci_dispatch *dispatch, bool kill_owing);
 
-/* Workers that have not opened their end yet. */
-unsigned int ipci_places_starting(const struct ipci_dispatch *dispatch);
-
 /* Has every place failed to start for so often that it is in vain to wait? */
 bool ipci_places_are_hopeless(const struct ipci_dispatch *dispatch);
 

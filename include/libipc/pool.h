@@ -6,8 +6,9 @@
  * Requests spread over many workers.
  *
  * A pool keeps a number of workers on a loop, and gives each request to the one that has the fewest
- * outstanding. Requests wait in a queue while all workers have enough; where the queue is full
- * ipc_pool_call() answers -EAGAIN, and writable() follows.
+ * outstanding; while some are being started, no more than their share to the others. Requests wait
+ * in a queue while all workers have enough; where the queue is full ipc_pool_call() answers
+ * -EAGAIN, and writable() follows.
  *
  * Every request that was taken ends exactly once, by a call of its reply function with
  *
