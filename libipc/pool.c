@@ -95,8 +95,11 @@ greet(struct ipc_pool *pool, struct ipci_place *place)
 {
 	if (place->state != IPC_POOL_STARTING)
 		return;
-	if (pool->handler.started)
+	if (pool->handler.started) {
+		/* For whoever turns the loop until something has happened. */
+		pool->loop->stats.events++;
 		pool->handler.started(pool, place->worker, pool->user);
+	}
 	if (!pool->dispatch.over)
 		ipci_dispatch_ready(&pool->dispatch, place);
 }
@@ -266,7 +269,6 @@ reply(void *world, ipc_reply_fn *fn, int result, struct ipc_message *message, vo
 {
 	struct ipc_pool *pool = world;
 
-	/* For whoever turns the loop until something has happened. */
 	pool->loop->stats.events++;
 	fn(pool, result, message, user);
 }
