@@ -29,8 +29,8 @@ struct ipc_pool {
 	struct ipc_timer *timer;
 	int64_t armed_ns;     /* when it is due */
 	unsigned int entered; /* calls that use the pool, one within the other */
-	bool awaited;         /* by a drain that turns the loop; it is not among those calls */
-	bool destroyed;       /* freed by the last of all these */
+	unsigned int turning; /* of those, up to a drain that turns the loop; 0: there is none */
+	bool destroyed;       /* freed by the last of those */
 	bool drained;
 	int drain_result;
 };
@@ -54,24 +54,28 @@ enter(struct ipc_pool *pool)
 	pool->entered++;
 }
 
+/* A timer that comes too early finds nothing to do, and is set anew. */
 static void
-leave(struct ipc_pool *pool)
+set_timer(struct ipc_pool *pool)
 {
-	int64_t next_ns;
+	int64_t next_ns = ipci_dispatch_next_ns(&pool->dispatch);
 
-	if (--pool->entered)
-		return;
-	if (pool->destroyed) {
-		if (!pool->awaited)
-			free(pool);
-		return;
-	}
-	/* A timer that comes too early finds nothing to do, and is set anew. */
-	next_ns = ipci_dispatch_next_ns(&pool->dispatch);
 	if (next_ns < pool->armed_ns) {
 		pool->armed_ns = next_ns;
 		ipci_timer_set(pool->timer, next_ns);
 	}
+}
+
+static void
+leave(struct ipc_pool *pool)
+{
+	/* A drain is left late: what is due meanwhile needs the timer. */
+	if (--pool->entered > pool->turning)
+		return;
+	if (!pool->destroyed)
+		set_timer(pool);
+	else if (!pool->entered)
+		free(pool);
 }
 
 static void
@@ -456,14 +460,17 @@ await_drained(struct ipc_pool *pool)
 {
 	int r = 0;
 
-	pool->awaited = true;
+	/* That may be from within a call of the pool's: a reply function that a cancel has called.
+	 */
+	enter(pool);
+	pool->turning = pool->entered;
+	set_timer(pool);
 	while (r >= 0 && !pool->drained && !pool->destroyed)
 		r = ipc_loop_turn(pool->loop, -1);
-	pool->awaited = false;
+	pool->turning = 0;
 	if (pool->drained)
 		r = pool->drain_result;
-	if (pool->destroyed)
-		free(pool);
+	leave(pool);
 	return r < 0 ? r : 0;
 }
 
