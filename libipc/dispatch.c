@@ -10,6 +10,9 @@
 
 #define NS_PER_MS INT64_C(1000000)
 
+/* How long the pool's first workers are waited for, before some have more requests than one. */
+#define START_NS (100 * NS_PER_MS)
+
 /* A clock costs as much as the rest of a request's way: where there are many, not each is timed. A
    prime, lest it be always the same one of those that travel together. */
 #define TIMED_ALL    16U
@@ -337,8 +340,7 @@ enqueue(struct ipci_dispatch *dispatch, struct ipci_request *request,
 	if (r < 0)
 		return r;
 	request->state = IPCI_REQUEST_QUEUED;
-	/* With more requests the shares of those that are ready are larger. */
-	dispatch->is_due |= dispatch->n_starting > 0;
+
 	TAILQ_INSERT_TAIL(&dispatch->queue, request, entry);
 	dispatch->stats.queued++;
 	return 0;
@@ -656,6 +658,7 @@ ipci_dispatch_next_ns(const struct ipci_dispatch *dispatch)
 
 	next_ns = IPCI_MIN(next_ns, dispatch->places_due_ns);
 	next_ns = IPCI_MIN(next_ns, dispatch->check_ns);
+	next_ns = IPCI_MIN(next_ns, dispatch->start_ns);
 	return IPCI_MIN(next_ns, dispatch->drain_ns);
 }
 
@@ -686,6 +689,8 @@ ipci_dispatch_tick(struct ipci_dispatch *dispatch, int64_t now_ns)
 	expire(dispatch, now_ns);
 	if (dispatch->over)
 		return;
+	if (now_ns >= dispatch->start_ns)
+		dispatch->start_ns = INT64_MAX;
 	ipci_places_tick(dispatch, now_ns);
 	if (!dispatch->is_hopeless)
 		lose_hope(dispatch);
@@ -709,7 +714,7 @@ ipci_dispatch_init(struct ipci_dispatch *dispatch, const struct ipci_dispatch_op
 	dispatch->ops = ops;
 	dispatch->world = world;
 	dispatch->options = *options;
-	dispatch->drain_ns = INT64_MAX;
+	dispatch->drain_ns = dispatch->start_ns = INT64_MAX;
 	TAILQ_INIT(&dispatch->queue);
 	ipci_requests_init(&dispatch->requests);
 	r = ipci_places_init(dispatch);
@@ -717,6 +722,8 @@ ipci_dispatch_init(struct ipci_dispatch *dispatch, const struct ipci_dispatch_op
 		r = ipci_places_add(dispatch, options->workers);
 	for (i = 0; r == 0 && i < options->workers; i++)
 		r = ipci_place_start(dispatch, dispatch->places[i]);
+	if (r == 0)
+		dispatch->start_ns = now(dispatch) + START_NS;
 	return r;
 }
 

@@ -117,6 +117,7 @@ struct ipci_dispatch {
 		*like;           /* open places by how many requests they have, 0 .. depth - 1 */
 	unsigned int lowest;     /* no list below this has a place */
 	unsigned int n_starting; /* places whose workers have not opened their end */
+	int64_t start_ns;        /* until then the pool's first workers are waited for */
 
 	struct ipci_requests requests;
 	uint64_t live; /* requests that have not ended */

@@ -39,18 +39,12 @@ ipci_places_finish(struct ipci_dispatch *dispatch)
 	dispatch->like = NULL;
 }
 
-/*
- * Requests that a worker may have while others are being started: else those that wait for the
- * first worker would all be its, and the others idle.
- */
+/* How many requests a worker may have. What waits for a pool's first workers would be the first
+   one's alone, and the others idle: each has one until all are there, or late. */
 static unsigned int
 share(const struct ipci_dispatch *dispatch)
 {
-	uint64_t each = dispatch->live / dispatch->workers;
-
-	if (!dispatch->n_starting || each >= dispatch->options.depth)
-		return dispatch->options.depth;
-	return each ? (unsigned int)each : 1;
+	return dispatch->start_ns == INT64_MAX ? dispatch->options.depth : 1;
 }
 
 /* May the worker be given a request? */
@@ -109,6 +103,8 @@ enter(struct ipci_dispatch *dispatch, struct ipci_place *place, enum ipc_pool_st
 	ipci_place_shut(dispatch, place);
 	dispatch->n_starting -= place->state == IPC_POOL_STARTING;
 	dispatch->n_starting += state == IPC_POOL_STARTING;
+	if (!dispatch->n_starting)
+		dispatch->start_ns = INT64_MAX;
 	place->state = state;
 	ipci_place_reopen(dispatch, place, false);
 }

@@ -53,6 +53,65 @@ a_worker_gets_no_request_before_it_has_opened_its_end(void **state)
 }
 
 static void
+at_first_each_worker_has_one_until_all_are_there(void **state)
+{
+	const struct ipci_dispatch_options options = world_options(3, 4);
+	struct asked a[8] = {0};
+	unsigned int i;
+
+	(void)state;
+	world_begin(&world, &options);
+	for (i = 0; i < 6; i++)
+		ask_taken(&world, &a[i], -1, 0);
+	be_ready(&world, 1);
+	expect_sent(&world, &a[0], 1);
+	check_equal(world_stats(&world).queued, 5);
+	be_ready(&world, 0);
+	expect_sent(&world, &a[1], 0);
+	check_equal(world_stats(&world).queued, 4);
+	answer(&world, &a[0]);
+	expect_sent(&world, &a[2], 1);
+	be_ready(&world, 2);
+	check_equal(world_stats(&world).queued, 0);
+	/* Others are started later: they are not waited for. */
+	check_equal(ipci_dispatch_resize(&world.dispatch, 4), 0);
+	ask_taken(&world, &a[6], -1, 0);
+	ask_taken(&world, &a[7], -1, 0);
+	check_equal(world_stats(&world).queued, 0);
+	world_end(&world);
+}
+
+static void
+those_that_are_not_there_in_time_are_not_waited_for(void **state)
+{
+	const struct ipci_dispatch_options options = world_options(2, 4);
+	struct asked a[6] = {0};
+	unsigned int i;
+
+	(void)state;
+	world_begin(&world, &options);
+	for (i = 0; i < 3; i++)
+		ask_taken(&world, &a[i], -1, 0);
+	be_ready(&world, 0);
+	check_equal(world_stats(&world).queued, 2);
+	expect_next(&world, 100);
+	world_tick(&world, 99);
+	check_equal(world_stats(&world).queued, 2);
+	world_tick(&world, 100);
+	check_equal(world_stats(&world).queued, 0);
+	/* One that has died is not there either, for a while. */
+	world_end(&world);
+	world_begin(&world, &options);
+	for (i = 0; i < 3; i++)
+		ask_taken(&world, &a[i + 3], -1, 0);
+	be_ready(&world, 0);
+	check_equal(world_stats(&world).queued, 2);
+	die(&world, 1);
+	check_equal(world_stats(&world).queued, 0);
+	world_end(&world);
+}
+
+static void
 those_that_workers_will_have_which_are_being_started_do_not_fill_the_queue(void **state)
 {
 	struct ipci_dispatch_options options = world_options(3, 2);
@@ -61,10 +120,12 @@ those_that_workers_will_have_which_are_being_started_do_not_fill_the_queue(void 
 
 	(void)state;
 	options.queue_max = 4;
+	options.restart_min_ns = options.restart_max_ns = INT64_C(1000000000);
 	world_begin(&world, &options);
 	for (i = 0; i < 10; i++)
 		ask_taken(&world, &a[i], -1, 0);
 	check_equal(ask(&world, &a[10], -1, 0), -EAGAIN);
+	world_tick(&world, 100);
 	be_ready(&world, 0);
 	check_equal(world_stats(&world).queued, 8);
 	check_equal(ask(&world, &a[10], -1, 0), -EAGAIN);
@@ -744,6 +805,8 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 		channel_test(a_worker_gets_no_request_before_it_has_opened_its_end),
+		channel_test(at_first_each_worker_has_one_until_all_are_there),
+		channel_test(those_that_are_not_there_in_time_are_not_waited_for),
 		channel_test(
 			those_that_workers_will_have_which_are_being_started_do_not_fill_the_queue),
 		channel_test(a_start_that_fails_at_first_is_said),

@@ -20,25 +20,25 @@ sim_is_open(const struct sim *sim, const struct sim_worker *worker)
 }
 
 uint64_t
-sim_share(const struct sim *sim, uint64_t n_requests)
+sim_share(const struct sim *sim)
 {
 	const struct sim_worker *worker;
-	uint64_t each = n_requests / sim->dispatch.workers;
 
 	TAILQ_FOREACH (worker, &sim->workers, entry)
-		if (worker->place->state == IPC_POOL_STARTING)
-			return each ? each : 1;
+		if (worker->place->state == IPC_POOL_STARTING &&
+			sim->dispatch.start_ns != INT64_MAX)
+			return 1;
 	return sim->options.depth;
 }
 
 bool
-sim_has_open(const struct sim *sim, bool is_tried, uint64_t n_requests)
+sim_has_open(const struct sim *sim, bool is_tried)
 {
 	const struct sim_worker *worker;
 
 	TAILQ_FOREACH (worker, &sim->workers, entry)
 		if (sim_is_open(sim, worker) && !(is_tried && worker->n_held) &&
-			worker->n_held < sim_share(sim, n_requests))
+			worker->n_held < sim_share(sim))
 			return true;
 	return false;
 }
@@ -124,7 +124,7 @@ check_waiting(struct sim *sim, enum sim_happening happening)
 {
 	const struct sim_request *first = TAILQ_FIRST(&sim->waiting);
 
-	if (first && sim_has_open(sim, first->is_tried, sim->dispatch.live))
+	if (first && sim_has_open(sim, first->is_tried))
 		rule(sim, is_due(sim));
 	/* What was too large for the room that there was is told at the next occasion. */
 	if (sim->is_refused && sim->refused_step < sim->step && has_room(sim) &&

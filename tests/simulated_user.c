@@ -92,7 +92,7 @@ check_taken(struct sim *sim, struct sim_request *request, size_t bytes, unsigned
 	sim->counts[request->sends ? SIM_calls_at_once : SIM_calls_waiting]++;
 	if (!request->sends) {
 		rule(sim, sim->n_waiting < sim_queue_max(sim));
-		rule(sim, sim->n_waiting || !sim_has_open(sim, false, sim->dispatch.live));
+		rule(sim, sim->n_waiting || !sim_has_open(sim, false));
 		request->is_waiting = true;
 		TAILQ_INSERT_TAIL(&sim->waiting, request, waiting);
 		sim->n_waiting++;
@@ -104,7 +104,7 @@ check_taken(struct sim *sim, struct sim_request *request, size_t bytes, unsigned
 static void
 check_refused(struct sim *sim, const struct sim_request *request, int r)
 {
-	bool must_wait = sim->n_waiting || !sim_has_open(sim, false, sim->dispatch.live + 1);
+	bool must_wait = sim->n_waiting || !sim_has_open(sim, false);
 	bool is_full = must_wait && sim->n_waiting >= sim_queue_max(sim);
 	bool too_much;
 	size_t bytes;

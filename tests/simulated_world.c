@@ -291,7 +291,7 @@ check_turn(struct sim *sim, const struct sim_worker *worker, const struct sim_re
 		rule(sim, request == TAILQ_FIRST(&sim->waiting));
 	}
 	rule(sim, sim_is_open(sim, worker));
-	rule(sim, worker->n_held < sim_share(sim, sim->dispatch.live));
+	rule(sim, worker->n_held < sim_share(sim));
 	if (request->is_tried)
 		rule(sim, !worker->n_held);
 	TAILQ_FOREACH (other, &sim->workers, entry)

@@ -239,10 +239,10 @@ void sim_forget_places(struct sim *sim);
 void sim_check_stats(struct sim *sim);
 /* May the worker be given a request? */
 bool sim_is_open(const struct sim *sim, const struct sim_worker *worker);
-/* How many requests, of so many, it may have: no more than its part while others start. */
-uint64_t sim_share(const struct sim *sim, uint64_t n_requests);
-/* Is there one that may be given one of so many? */
-bool sim_has_open(const struct sim *sim, bool is_tried, uint64_t n_requests);
+/* How many requests it may have: at first one. */
+uint64_t sim_share(const struct sim *sim);
+/* Is there one that may be? */
+bool sim_has_open(const struct sim *sim, bool is_tried);
 /* How many may wait: those that workers will have which are being started do not count. */
 unsigned int sim_queue_max(const struct sim *sim);
 /* What the dispatch must have kept of the request. */

@@ -6,7 +6,7 @@
  * Requests spread over many workers.
  *
  * A pool keeps a number of workers on a loop, and gives each request to the one that has the fewest
- * outstanding; while some are being started, no more than their share to the others. Requests wait
+ * outstanding; at first, for 0.1 s at most, one to each until all are there. Requests wait
  * in a queue while all workers have enough; where the queue is full ipc_pool_call() answers
  * -EAGAIN, and writable() follows.
  *
