@@ -370,6 +370,29 @@ one_that_is_tried_again_is_alone(void **state)
 }
 
 static void
+nobody_joins_it(void **state)
+{
+	struct call kill = {.ends = 0}, calls[6];
+	struct desk desk = {.loop = NULL};
+	unsigned int i;
+
+	(void)state;
+	memset(calls, 0, sizeof(calls));
+	desk_open(&desk, POOL(.workers = 1, .restart_min_ms = 1));
+	await_ready(&desk, 1);
+	call_task_attempts(&desk, &kill, TASK_KILL, 0, 4);
+	turn_until(desk.loop, desk.endeds == 1);
+	/* These may be given to a worker once only. */
+	for (i = 0; i < 6; i++)
+		call_task(&desk, &calls[i], TASK_SLEEP, i);
+	expect_call(&kill, -EOWNERDEAD);
+	for (i = 0; i < 6; i++)
+		expect_call(&calls[i], 0);
+	check_equal(desk.deaths, 4);
+	desk_close(&desk);
+}
+
+static void
 it_does_not_join_another(void **state)
 {
 	struct call hold = {.ends = 0}, kill = {.ends = 0};
@@ -406,25 +429,23 @@ press_on(struct call *call, struct ipc_message *reply)
 static void
 one_that_shall_be_alone_has_its_turn(void **state)
 {
-	struct call calls[6], kill = {.ends = 0}, awaited = {.ends = 0};
+	struct call calls[6], awaited = {.ends = 0};
 	struct desk desk = {.loop = NULL};
 	unsigned int i;
 
 	(void)state;
 	memset(calls, 0, sizeof(calls));
-	desk_open(&desk, POOL(.workers = 1, .restart_min_ms = 1));
-	await_ready(&desk, 1);
-	call_task(&desk, &kill, TASK_KILL, 0);
-	call_task_attempts(&desk, &awaited, TASK_SLEEP, 3, 2);
+	desk_open(&desk, POOL(.workers = 2, .restart_min_ms = TEST_WAIT_MS));
+	await_ready(&desk, 2);
+	/* These keep the workers busy, of which there soon is one alone. */
 	for (i = 0; i < 6; i++) {
 		calls[i].on_end = press_on;
 		calls[i].arg = &awaited;
 		check_equal(call_echo(&desk, &calls[i], 100, 0), 0);
 	}
-	expect_call(&awaited, 0);
-	for (i = 0; i < 6; i++)
-		turn_until(desk.loop, calls[i].ends);
-	expect_sums(&desk, true);
+	turn_until(desk.loop, desk.ends > 20);
+	call_task_attempts(&desk, &awaited, TASK_KILL, 0, 2);
+	expect_call(&awaited, -EOWNERDEAD);
 	desk_close(&desk);
 }
 
@@ -614,6 +635,7 @@ main(int argc, char **argv)
 		pool_test(one_that_crashes_at_its_start_costs_no_request),
 		pool_test(one_that_kills_every_worker_fails_by_itself),
 		pool_test(one_that_is_tried_again_is_alone),
+		pool_test(nobody_joins_it),
 		pool_test(it_does_not_join_another),
 		pool_test(one_that_shall_be_alone_has_its_turn),
 		pool_test(once_a_part_was_given_out_it_is_not_tried_again),
