@@ -95,6 +95,25 @@ by_default_it_keeps_so_many(void **state)
 }
 
 static void
+what_workers_that_are_being_started_will_have_does_not_count(void **state)
+{
+	enum { WORKERS = 3, DEPTH_EACH = 4, WAITING = 5, ALL = WORKERS * DEPTH_EACH + WAITING };
+	struct call calls[ALL], refused;
+	struct desk desk = {.loop = NULL};
+	unsigned int i;
+
+	(void)state;
+	desk_open(&desk, POOL(.workers = WORKERS, .depth = DEPTH_EACH, .queue_max = WAITING));
+	for (i = 0; i < ALL; i++)
+		check_equal(call_plain(&desk, &calls[i], 10, 0), 0);
+	check_equal(call_plain(&desk, &refused, 10, 0), -EAGAIN);
+	turn_until(desk.loop, desk.ends == ALL);
+	check_equal(desk.writables, 1);
+	expect_sums(&desk, true);
+	desk_close(&desk);
+}
+
+static void
 refill(struct desk *desk)
 {
 	struct call *calls = desk->arg;
@@ -500,6 +519,7 @@ main(void)
 	static const struct CMUnitTest tests[] = {
 		pool_test(above_queue_max_it_is_eagain_and_writable_follows),
 		pool_test(by_default_it_keeps_so_many),
+		pool_test(what_workers_that_are_being_started_will_have_does_not_count),
 		pool_test(each_writable_may_fill_the_queue),
 		pool_test(above_kept_bytes_max_it_is_eagain_and_writable_follows),
 		pool_test(above_kept_fds_max_it_is_eagain_and_writable_follows),
