@@ -3,7 +3,7 @@
 # Two runs side by side: what is judged worse, by what, and with which exit status.
 set -eu
 
-bench=$1
+bench=$(realpath "$1")
 directory=$(mktemp -d)
 trap 'rm -rf "$directory"' EXIT
 cd "$directory"

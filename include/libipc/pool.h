@@ -25,8 +25,8 @@
  * last have IPC_MESSAGE_MORE in their flags, and are given to the reply function with result
  * IPC_POOL_MORE. It may send messages of its own accord, which go to message().
  *
- * A worker gets no request before it has opened its end of the channel: one that crashes at its
- * start costs none. A worker that ends is replaced; see .restart_min_ms. A worker that owes the
+ * A worker gets no request before it has opened its end of the channel: a program that crashes at
+ * its start costs none. A worker that ends is replaced; see .restart_min_ms. A worker that owes the
  * answer to a request that has timed out gets nothing new until it has given it; the answer is
  * dropped. One that is silent for .hung_ms is killed.
  *
