@@ -156,7 +156,7 @@ hash_files(struct ipc_pool_options *options)
 	int r = ipc_loop_create(&loop, NULL);
 
 	if (r == 0 && isatty(STDERR_FILENO))
-		r = ipc_timer_start(NULL, loop, PROGRESS_MS, PROGRESS_MS, tell_progress, NULL);
+		r = ipc_timer_start(NULL, loop, 0, PROGRESS_MS, tell_progress, NULL);
 	if (r == 0)
 		r = ipc_pool_create(&pool, loop, options);
 	if (r == 0) {

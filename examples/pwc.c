@@ -188,7 +188,7 @@ start(unsigned int n_workers)
 	if (r == 0)
 		handle_signals();
 	if (r == 0 && isatty(STDERR_FILENO))
-		r = ipc_timer_start(NULL, loop, PROGRESS_MS, PROGRESS_MS, tell_progress, NULL);
+		r = ipc_timer_start(NULL, loop, 0, PROGRESS_MS, tell_progress, NULL);
 	return r < 0 ? r : ipc_pool_create(&pool, loop, &options);
 }
 
