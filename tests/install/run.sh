@@ -202,6 +202,7 @@ dynamic_section
 pkg_config
 every_function
 examples
-readme first 1 "17 bytes"
-readme many 2 "1 bytes" "5 bytes" "23 bytes"
+readme pool 1 "15485863: 15485863" "100160063: 10007" "49979687: 49979687" "1022118: 2"
+readme first 2 "17 bytes"
+readme many 3 "1 bytes" "5 bytes" "23 bytes"
 subproject
