@@ -172,6 +172,9 @@ bool bench_side_goes_on(struct bench_side *side, uint64_t count);
 /* The same for who has read the clock already. */
 bool bench_side_goes_on_at(struct bench_side *side, uint64_t count, uint64_t now_ns);
 
+/* Note a trip that began at start_ns. Return: whether to go on; *ret_now_ns begins the next. */
+bool bench_side_counts_trip(struct bench_side *side, uint64_t start_ns, uint64_t *ret_now_ns);
+
 /* End this process: what failed, with a -errno, is told by the program's one line. */
 __attribute__((noreturn)) void bench_side_fail(
 	struct bench_side *side, const char *what, int error);

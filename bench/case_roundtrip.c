@@ -12,24 +12,11 @@
 #include <time.h>
 
 #include "bench.h"
-#include "../libipc/histogram.h"
 #include "loop.h"
 #include "raw.h"
 
 #define SETTLE_NS 50000000U
 #define IDLE_NS   1000000000U
-
-/* Note a trip that began at start_ns. Return: whether to go on; *ret_now_ns begins the next. */
-static bool
-count_trip(struct bench_side *side, uint64_t start_ns, uint64_t *ret_now_ns)
-{
-	uint64_t now = bench_now_ns();
-
-	if (side->window->is_open)
-		ipci_histogram_add(side->histogram, now - start_ns);
-	*ret_now_ns = now;
-	return bench_side_goes_on_at(side, ++side->account->messages, now);
-}
 
 static void
 ask_raw(struct bench_side *side)
@@ -43,7 +30,7 @@ ask_raw(struct bench_side *side)
 		if (bench_raw_recv(side, reply, size) != size)
 			bench_side_fail(side, "recv", -EPIPE);
 		side->account->sum += bench_first_word(reply);
-	} while (count_trip(side, start, &start));
+	} while (bench_side_counts_trip(side, start, &start));
 	bench_raw_finish(side);
 }
 
@@ -91,7 +78,7 @@ ask_channel(struct bench_side *side)
 		if (r < 0)
 			bench_side_fail(side, "ipc_channel_recv", r);
 		side->account->sum += bench_first_word(reply.data);
-	} while (count_trip(side, start, &start));
+	} while (bench_side_counts_trip(side, start, &start));
 
 	if (side->config->measures_idle)
 		measure_idle(side);
@@ -122,7 +109,7 @@ on_reply(struct ipc_channel *channel, struct ipc_message *reply, void *user)
 
 	(void)channel;
 	asker->side->account->sum += bench_first_word(reply->data);
-	if (count_trip(asker->side, asker->start_ns, &asker->start_ns))
+	if (bench_side_counts_trip(asker->side, asker->start_ns, &asker->start_ns))
 		ask(asker);
 	else
 		ipc_loop_stop(asker->loop);

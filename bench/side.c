@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "side.h"
+#include "../libipc/histogram.h"
 
 static struct bench_run *this_run;
 static clockid_t receiver_clocks[BENCH_WORKERS_LIMIT]; /* the sender knows them */
@@ -88,6 +89,17 @@ bool
 bench_side_goes_on(struct bench_side *side, uint64_t count)
 {
 	return bench_side_goes_on_at(side, count, bench_now_ns());
+}
+
+bool
+bench_side_counts_trip(struct bench_side *side, uint64_t start_ns, uint64_t *ret_now_ns)
+{
+	uint64_t now = bench_now_ns();
+
+	if (side->window->is_open)
+		ipci_histogram_add(side->histogram, now - start_ns);
+	*ret_now_ns = now;
+	return bench_side_goes_on_at(side, ++side->account->messages, now);
 }
 
 void *
