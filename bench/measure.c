@@ -12,6 +12,7 @@
 
 /* One run of one variant, in short. */
 struct sample {
+	enum bench_distance distance;
 	double figure;
 	double syscalls[BENCH_ROLES];
 	double cpu_ns[BENCH_ROLES];
@@ -22,7 +23,6 @@ struct sample {
 
 /* One repetition that counts. */
 struct repetition {
-	enum bench_distance distance;
 	struct sample samples[BENCH_VARIANTS];
 };
 
@@ -122,12 +122,13 @@ measures_idle(const struct measurement *m, int variant)
 }
 
 static struct sample
-sample_of(const struct measurement *m, int variant)
+sample_of(const struct measurement *m, int variant, enum bench_distance distance)
 {
 	const struct bench_run *run = m->runs[variant];
 	const struct bench_window *window = &run->window;
 	double count = (double)(window->end_count - window->start_count);
 	struct sample sample = {
+		.distance = distance,
 		.figure = NAN,
 		.idle_cpu_us = measures_idle(m, variant) ? (double)run->idle_cpu_us : NAN,
 		.probe_ns = run->distances[0] == BENCH_ONE_CPU
@@ -190,18 +191,18 @@ agrees(const struct measurement *m, struct bench_results *results)
 }
 
 static void
+accept_run(struct measurement *m, int variant, enum bench_distance distance)
+{
+	m->repetitions[m->n_repetitions].samples[variant] = sample_of(m, variant, distance);
+	ipci_histogram_merge(&m->histograms[variant][distance], &m->runs[variant]->histogram);
+}
+
+static void
 accept(struct measurement *m, enum bench_distance distance)
 {
-	struct repetition *repetition = &m->repetitions[m->n_repetitions];
-
-	repetition->distance = distance;
-	for (int i = 0; i < BENCH_VARIANTS; i++) {
-		if (!m->runs[i])
-			continue;
-		repetition->samples[i] = sample_of(m, i);
-		ipci_histogram_merge(
-			&m->histograms[i][repetition->distance], &m->runs[i]->histogram);
-	}
+	for (int i = 0; i < BENCH_VARIANTS; i++)
+		if (m->runs[i])
+			accept_run(m, i, distance);
 	m->n_repetitions++;
 }
 
@@ -262,7 +263,7 @@ over_group(const struct measurement *m, enum bench_distance distance, int varian
 	for (unsigned int i = 0; values && i < m->n_repetitions; i++) {
 		double value;
 
-		if (m->repetitions[i].distance != distance)
+		if (m->repetitions[i].samples[variant].distance != distance)
 			continue;
 		value = pick(&m->repetitions[i], variant);
 		if (!isnan(value))
@@ -353,7 +354,8 @@ ratio_to(const struct measurement *m, enum bench_distance distance, int variant,
 	for (unsigned int i = 0; values && other < variant && i < m->n_repetitions; i++) {
 		const struct sample *samples = m->repetitions[i].samples;
 
-		if (m->repetitions[i].distance != distance || !m->runs[other])
+		if (!m->runs[other] || samples[variant].distance != distance ||
+			samples[other].distance != distance)
 			continue;
 		ratio = samples[variant].figure / samples[other].figure;
 		if (!isnan(ratio))
@@ -405,10 +407,12 @@ result_of(const struct measurement *m, int variant, enum bench_distance distance
 	for (int other = 0; other < BENCH_VARIANTS; other++)
 		result.ratios[other] = ratio_to(m, distance, variant, other);
 	for (unsigned int i = 0; i < m->n_repetitions; i++) {
-		if (m->repetitions[i].distance != distance)
+		const struct sample *sample = &m->repetitions[i].samples[variant];
+
+		if (sample->distance != distance)
 			continue;
 		result.repetitions++;
-		result.count += m->repetitions[i].samples[variant].count;
+		result.count += sample->count;
 	}
 	return result;
 }
