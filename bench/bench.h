@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include <libipc/channel.h>
 #include <libipc/loop.h>
@@ -206,7 +207,11 @@ uint64_t bench_now_ns(void);
 static inline uint64_t
 bench_first_word(const void *data)
 {
-	return *(const volatile uint64_t *)data;
+	uint64_t word;
+
+	/* Not every library aligns what it gives. */
+	memcpy(&word, data, sizeof(word));
+	return word;
 }
 
 #endif
