@@ -22,6 +22,8 @@
 
 #define BENCH_ARRAY_SIZE(array) (sizeof(array) / sizeof((array)[0]))
 
+#define BENCH_PEERS_LIMIT 24U
+
 enum bench_variant {
 	BENCH_RAW,       /* system calls by hand, one packet a message */
 	BENCH_RAW_BATCH, /* packets filled by hand to the channel's record size */
@@ -30,14 +32,15 @@ enum bench_variant {
 	BENCH_EPOLL,     /* libipc, in a loop on epoll */
 	BENCH_URING,     /* libipc, in a loop on io_uring */
 	BENCH_POOL,      /* libipc, by a pool, on the engine that a loop chooses */
-	BENCH_VARIANTS,
+	BENCH_PEER,      /* peers: something else; the first of them */
+	BENCH_VARIANTS = BENCH_PEER + BENCH_PEERS_LIMIT,
 };
 
-/* Is it libipc, or system calls by hand? */
+/* Is it libipc, and neither system calls by hand nor a peer? */
 static inline bool
 bench_is_libipc(enum bench_variant variant)
 {
-	return variant >= BENCH_CHANNEL;
+	return variant >= BENCH_CHANNEL && variant < BENCH_PEER;
 }
 
 enum bench_wait {
@@ -61,7 +64,7 @@ enum bench_shape {
 	BENCH_SHAPES,
 };
 
-extern const char *const bench_variant_names[BENCH_VARIANTS];
+extern const char *bench_variant_names[BENCH_VARIANTS]; /* of peers: once they are loaded */
 extern const char *const bench_wait_names[BENCH_WAITS];
 
 /* The first word of every message, and of every page of a large one. Receivers add up
@@ -92,6 +95,7 @@ struct bench_case {
 	enum bench_shape shape;
 	bool is_bulk;     /* shown as bytes a second; the receiver reads every page */
 	bool is_memory;   /* the size is that of memory, and of no message */
+	bool has_peers;   /* takes long, and runs only when it is named */
 	uint32_t fds_max; /* with one message */
 	size_t size_min, size_max;
 	size_t sizes[4];                    /* by default; 0 ends the list */

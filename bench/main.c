@@ -19,6 +19,7 @@
 #include "measure.h"
 #include "options.h"
 #include "output.h"
+#include "peers.h"
 #include "raw.h"
 #include "report.h"
 #include "runner.h"
@@ -27,7 +28,7 @@
 #define WARM_MS_PART 5U  /* the warm-up is a fifth of the measured time, but */
 #define WARM_MS_MIN  20U /* long enough to fault in the pages and to learn how to wait */
 
-const char *const bench_variant_names[BENCH_VARIANTS] = {
+const char *bench_variant_names[BENCH_VARIANTS] = {
 	"raw", "raw-batch", "fork", "channel", "epoll", "uring", "pool"};
 const char *const bench_wait_names[BENCH_WAITS] = {"spin", "sleep", "learn"};
 
@@ -38,6 +39,9 @@ const struct bench_case *const bench_cases[] = {
 	&bench_fds,
 	&bench_fanout,
 	&bench_spawn,
+	&bench_peers_cases[0],
+	&bench_peers_cases[1],
+	&bench_peers_cases[2],
 };
 const unsigned int bench_n_cases = BENCH_ARRAY_SIZE(bench_cases);
 
@@ -112,6 +116,17 @@ list_cases(void)
 	}
 }
 
+/* Does a case of the same name take it? */
+static bool
+is_taken_elsewhere(const struct bench_case *bench, size_t size)
+{
+	for (unsigned int i = 0; i < bench_n_cases; i++)
+		if (bench_cases[i] != bench && strcmp(bench_cases[i]->name, bench->name) == 0 &&
+			size >= bench_cases[i]->size_min && size <= bench_cases[i]->size_max)
+			return true;
+	return false;
+}
+
 static bool
 takes_size(const struct work *work, const struct bench_case *bench, size_t size)
 {
@@ -124,6 +139,8 @@ takes_size(const struct work *work, const struct bench_case *bench, size_t size)
 		size_max = work->plan.common.record_max;
 	if (size >= bench->size_min && size <= size_max)
 		return true;
+	if (is_taken_elsewhere(bench, size))
+		return false;
 	complain("%s leaves out %s bytes: it takes %s to %s", bench->name,
 		bench_size_text(size, text), bench_size_text(bench->size_min, min),
 		bench_size_text(size_max, max));
@@ -152,7 +169,7 @@ add_block(struct work *work, const struct bench_block *block)
 		return -ENOMEM;
 	work->blocks = grown;
 	work->blocks[work->n_blocks++] = *block;
-	progress.total += bench_block_runs(&work->plan, block->bench);
+	progress.total += bench_block_runs(&work->plan, block);
 	return 0;
 }
 
@@ -363,7 +380,7 @@ measure(struct work *work, struct bench_results *results)
 		const struct bench_block *block = &work->blocks[i];
 
 		r = bench_measure_block(results, &work->plan, block, error);
-		progress.before += bench_block_runs(&work->plan, block->bench);
+		progress.before += bench_block_runs(&work->plan, block);
 		if (r < 0)
 			complain("%s, %zu bytes, %s: %s", block->bench->name, block->size,
 				bench_wait_names[block->wait], error);
@@ -418,6 +435,15 @@ work_through(struct work *work)
 	return status;
 }
 
+static bool
+has_peers(const struct bench_options *options)
+{
+	for (unsigned int i = 0; i < options->n_cases; i++)
+		if (options->cases[i]->has_peers)
+			return true;
+	return false;
+}
+
 int
 main(int argc, char *argv[])
 {
@@ -429,6 +455,8 @@ main(int argc, char *argv[])
 	if (argc > 1 && strcmp(argv[1], BENCH_COMPARE) == 0)
 		return bench_compare_main(argc - 1, argv + 1);
 	bench_options_parse(argc, argv, &work.options);
+	if (work.options.list || has_peers(&work.options))
+		bench_peers_load();
 	if (work.options.list) {
 		list_cases();
 		return fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;

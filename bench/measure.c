@@ -8,7 +8,11 @@
 
 #include "../libipc/histogram.h"
 #include "measure.h"
+#include "peers.h"
 #include "runner.h"
+
+/* How often a run of peers is made before it counts as mixed. */
+#define STEADY_ATTEMPTS_MAX 3U
 
 /* One run of one variant, in short. */
 struct sample {
@@ -35,6 +39,7 @@ struct measurement {
 	unsigned int n_repetitions;
 	struct ipci_histogram (*histograms)[BENCH_DISTANCES]; /* of each variant */
 	unsigned int runs_done;
+	char reasons[BENCH_VARIANTS][BENCH_REASON_SIZE]; /* of peers that are left out */
 	char *error;
 };
 
@@ -72,19 +77,31 @@ spread_of(double *values, unsigned int n)
 	};
 }
 
-static bool
-has_variant(const struct bench_plan *plan, const struct bench_case *bench, int variant)
+/* What waits as libipc does, or as it is told where it cannot learn. */
+static enum bench_wait
+wait_of(const struct bench_plan *plan, const struct bench_block *block, int variant)
 {
-	return bench->sides[variant][BENCH_SENDER] != NULL && !plan->left_out[variant];
+	const unsigned int *cpus = plan->common.cpus;
+
+	if (bench_is_libipc((enum bench_variant)variant) || block->wait != BENCH_LEARN)
+		return block->wait;
+	return cpus[0] == cpus[1] ? BENCH_SLEEP : block->bench->raw_beside_learn;
+}
+
+static bool
+has_variant(const struct bench_plan *plan, const struct bench_block *block, int variant)
+{
+	return block->bench->sides[variant][BENCH_SENDER] != NULL && !plan->left_out[variant] &&
+	       bench_peer_waits((enum bench_variant)variant, wait_of(plan, block, variant));
 }
 
 unsigned int
-bench_block_runs(const struct bench_plan *plan, const struct bench_case *bench)
+bench_block_runs(const struct bench_plan *plan, const struct bench_block *block)
 {
 	unsigned int variants = 0;
 
 	for (int i = 0; i < BENCH_VARIANTS; i++)
-		variants += has_variant(plan, bench, i);
+		variants += has_variant(plan, block, i);
 	return variants * plan->repeat;
 }
 
@@ -141,6 +158,9 @@ sample_of(const struct measurement *m, int variant, enum bench_distance distance
 	for (int role = 0; role < BENCH_ROLES; role++) {
 		sample.syscalls[role] =
 			(double)run->accounts[role].syscalls / (double)run->accounts[role].messages;
+		/* A library's calls are its own. */
+		if (variant >= BENCH_PEER && sample.syscalls[role] == 0)
+			sample.syscalls[role] = NAN;
 		sample.cpu_ns[role] =
 			(double)(window->end_cpu_ns[role] - window->start_cpu_ns[role]) / count;
 	}
@@ -161,7 +181,7 @@ run_variant(struct measurement *m, int variant)
 	m->config.variant = (enum bench_variant)variant;
 	m->config.measures_idle = measures_idle(m, variant);
 	if (plan->progress)
-		plan->progress(&m->config, m->runs_done, bench_block_runs(plan, m->block->bench));
+		plan->progress(&m->config, m->runs_done, bench_block_runs(plan, m->block));
 
 	r = bench_run_once(run, &m->config);
 	m->runs_done++;
@@ -206,23 +226,61 @@ accept(struct measurement *m, enum bench_distance distance)
 	m->n_repetitions++;
 }
 
+static void
+leave_out(struct measurement *m, int variant, const char *reason)
+{
+	snprintf(
+		m->reasons[variant], BENCH_REASON_SIZE, "%.*s", (int)BENCH_REASON_SIZE - 1, reason);
+	m->runs[variant] = bench_run_free(m->runs[variant]);
+}
+
+/* Where there are many variants each run stands for itself, and is repeated by itself. */
+static int
+run_until_steady(struct measurement *m, int variant, struct bench_results *results)
+{
+	for (unsigned int i = 0; i < STEADY_ATTEMPTS_MAX; i++) {
+		int r = run_variant(m, variant);
+		const struct bench_run *run = m->runs[variant];
+
+		/* A peer that fails is no reason to do without the others. */
+		if (r < 0 && variant >= BENCH_PEER) {
+			leave_out(m, variant, m->error);
+			m->error[0] = '\0';
+			return 0;
+		}
+		if (r != 0)
+			return r;
+		if (!run->moved && run->distances[0] == run->distances[1]) {
+			accept_run(m, variant, run->distances[0]);
+			results->repetitions++;
+			return 0;
+		}
+		results->dropped++;
+		results->moved += run->moved != 0;
+	}
+	accept_run(m, variant, BENCH_MIXED);
+	return 0;
+}
+
 /* Each variant once; every other time in the opposite order. */
 static int
 repeat_once(struct measurement *m, struct bench_results *results)
 {
-	bool backwards = m->n_repetitions % 2;
+	bool backwards = m->n_repetitions % 2, has_peers = m->block->bench->has_peers;
 
 	for (int i = 0; i < BENCH_VARIANTS; i++) {
 		int variant = backwards ? BENCH_VARIANTS - 1 - i : i, r;
 
 		if (!m->runs[variant])
 			continue;
-		r = run_variant(m, variant);
+		r = has_peers ? run_until_steady(m, variant, results) : run_variant(m, variant);
 		if (r != 0)
 			return r;
 	}
 
-	if (agrees(m, results)) {
+	if (has_peers) {
+		m->n_repetitions++;
+	} else if (agrees(m, results)) {
 		accept(m, m->runs[BENCH_RAW]->distances[0]);
 		results->repetitions++;
 	} else {
@@ -324,18 +382,6 @@ percentile(const struct ipci_histogram *histogram, unsigned int per_mille)
 	return ipci_histogram_percentile(histogram, per_mille, &value) ? (double)value : NAN;
 }
 
-static enum bench_wait
-waited_as(const struct measurement *m, int variant)
-{
-	enum bench_wait wait = m->block->wait;
-
-	if (bench_is_libipc((enum bench_variant)variant) || wait != BENCH_LEARN)
-		return wait;
-	if (m->config.cpus[0] == m->config.cpus[1])
-		return BENCH_SLEEP;
-	return m->block->bench->raw_beside_learn;
-}
-
 static size_t
 packet_size(const struct measurement *m, int variant)
 {
@@ -377,7 +423,7 @@ result_of(const struct measurement *m, int variant, enum bench_distance distance
 		.size = m->block->size,
 		.layout = m->block->layout,
 		.wait = m->block->wait,
-		.waited_as = waited_as(m, variant),
+		.waited_as = wait_of(m->plan, m->block, variant),
 		.distance = distance,
 		.figure = over_group(m, distance, variant, pick_figure),
 		.p50_ns = is_timed ? percentile(histogram, 500) : NAN,
@@ -417,10 +463,40 @@ result_of(const struct measurement *m, int variant, enum bench_distance distance
 	return result;
 }
 
+/* A row that says why there is no figure, beside those of raw. */
+static struct bench_result
+result_without(const struct measurement *m, int variant)
+{
+	struct bench_result result = {
+		.bench = m->block->bench,
+		.variant = (enum bench_variant)variant,
+		.size = m->block->size,
+		.layout = m->block->layout,
+		.wait = m->block->wait,
+		.waited_as = wait_of(m->plan, m->block, variant),
+		.distance = m->repetitions[0].samples[BENCH_RAW].distance,
+		.figure = spread_of(NULL, 0),
+		.p50_ns = NAN,
+		.p90_ns = NAN,
+		.p99_ns = NAN,
+		.p999_ns = NAN,
+		.max_ns = NAN,
+		.syscalls_per_message = {NAN, NAN},
+		.cpu_ns_per_message = {NAN, NAN},
+		.idle_cpu_us_per_s = NAN,
+		.probe_ns = NAN,
+	};
+
+	for (int other = 0; other < BENCH_VARIANTS; other++)
+		result.ratios[other] = NAN;
+	memcpy(result.reason, m->reasons[variant], sizeof(result.reason));
+	return result;
+}
+
 static int
 conclude(const struct measurement *m, struct bench_results *results)
 {
-	unsigned int n_max = results->n + BENCH_DISTANCES * BENCH_VARIANTS;
+	unsigned int n_max = results->n + (BENCH_DISTANCES + 1) * BENCH_VARIANTS;
 	struct bench_result *grown = realloc(results->results, n_max * sizeof(*grown));
 
 	if (!grown)
@@ -437,6 +513,9 @@ conclude(const struct measurement *m, struct bench_results *results)
 				results->results[results->n++] = result;
 		}
 	}
+	for (int variant = 0; variant < BENCH_VARIANTS; variant++)
+		if (m->reasons[variant][0])
+			results->results[results->n++] = result_without(m, variant);
 	return 0;
 }
 
@@ -448,8 +527,15 @@ allocate(struct measurement *m)
 	if (!m->repetitions || !m->histograms)
 		return -ENOMEM;
 	for (int i = 0; i < BENCH_VARIANTS; i++) {
-		if (!has_variant(m->plan, m->block->bench, i))
+		const char *refusal;
+
+		if (!has_variant(m->plan, m->block, i))
 			continue;
+		refusal = bench_peer_refuses((enum bench_variant)i, &m->config);
+		if (refusal) {
+			leave_out(m, i, refusal);
+			continue;
+		}
 		m->runs[i] = bench_run_new();
 		if (!m->runs[i])
 			return -ENOMEM;

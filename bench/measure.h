@@ -26,6 +26,8 @@ struct bench_spread {
 	double median, min, q1, q3, max;
 };
 
+#define BENCH_REASON_SIZE 160U
+
 struct bench_result {
 	const struct bench_case *bench;
 	enum bench_variant variant;
@@ -43,7 +45,8 @@ struct bench_result {
 	double cpu_ns_per_message[BENCH_ROLES];
 	double idle_cpu_us_per_s;
 	double probe_ns;
-	size_t packet_size; /* of raw-batch and bulk's raw: payload bytes; else 0 */
+	size_t packet_size;             /* of raw-batch and bulk's raw: payload bytes; else 0 */
+	char reason[BENCH_REASON_SIZE]; /* why a peer has no figures; else "" */
 };
 
 struct bench_results {
@@ -74,6 +77,6 @@ int bench_measure_block(struct bench_results *results, const struct bench_plan *
 	const struct bench_block *block, char *ret_error);
 
 /* Runs of a block when no repetition is dropped. */
-unsigned int bench_block_runs(const struct bench_plan *plan, const struct bench_case *bench);
+unsigned int bench_block_runs(const struct bench_plan *plan, const struct bench_block *block);
 
 #endif

@@ -96,7 +96,7 @@ static const struct argp_option options_known[] = {
 static const char before[] =
 	"Measure libipc beside the bare kernel, in the same run and on the same machine."
 	"\v"
-	"CASES (default: all)\n"
+	"CASES (default: all but peers)\n"
 	"  roundtrip  one message there and one back, each trip timed; never halved\n"
 	"  stream     small messages one way, as many as go through\n"
 	"  bulk       large messages one way, every page of them read\n"
@@ -105,6 +105,8 @@ static const char before[] =
 	"             CPU time and latency are those of the parent\n"
 	"  spawn      from the start of a worker to its first answer; the size is that\n"
 	"             of memory which the parent has touched (1G: not with --quick)\n"
+	"  peers      round trips and messages one way through what else there is:\n"
+	"             what --list names\n"
 	"\n"
 	"VARIANTS that each case runs in turn\n"
 	"  raw        system calls by hand: one packet a message (bulk: packets of\n"
@@ -316,17 +318,19 @@ parse_wait(struct bench_options *options, const char *text)
 static void
 add_case(struct bench_options *options, const char *name)
 {
-	const struct bench_case *found = NULL;
+	bool is_known = false;
 
-	for (unsigned int i = 0; i < bench_n_cases; i++)
-		if (strcmp(name, bench_cases[i]->name) == 0)
-			found = bench_cases[i];
-	if (!found)
-		refuse("there is no case '%s'; ipc-bench --list names those there are", name);
 	for (unsigned int i = 0; i < options->n_cases; i++)
-		if (options->cases[i] == found)
+		if (strcmp(name, options->cases[i]->name) == 0)
 			return;
-	options->cases[options->n_cases++] = found;
+	for (unsigned int i = 0; i < bench_n_cases; i++) {
+		if (strcmp(name, bench_cases[i]->name) != 0)
+			continue;
+		options->cases[options->n_cases++] = bench_cases[i];
+		is_known = true;
+	}
+	if (!is_known)
+		refuse("there is no case '%s'; ipc-bench --list names those there are", name);
 }
 
 static void
@@ -434,6 +438,14 @@ fill_in_layouts(struct bench_options *options)
 }
 
 static void
+add_all_cases(struct bench_options *options)
+{
+	for (unsigned int i = 0; i < bench_n_cases; i++)
+		if (!bench_cases[i]->has_peers)
+			options->cases[options->n_cases++] = bench_cases[i];
+}
+
+static void
 fill_in(struct bench_options *options)
 {
 	if (!options->repeat)
@@ -443,10 +455,8 @@ fill_in(struct bench_options *options)
 	if (!options->record_max)
 		options->record_max = IPC_CHANNEL_RECORD_MAX_DEFAULT;
 	fill_in_layouts(options);
-	for (unsigned int i = 0; !options->n_cases && i < bench_n_cases; i++)
-		options->cases[i] = bench_cases[i];
 	if (!options->n_cases)
-		options->n_cases = bench_n_cases;
+		add_all_cases(options);
 }
 
 /* The option at which argp stopped: it tells only where it would go on. */

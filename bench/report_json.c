@@ -5,6 +5,7 @@
 
 #include <jansson.h>
 
+#include "peers.h"
 #include "report.h"
 
 #define SCHEMA "libipc-bench/1"
@@ -84,6 +85,20 @@ result_object(const struct bench_result *result)
 		if (bench_field_applies(field, result))
 			json_object_set_new(object, field->name, number(field->get(result)));
 	}
+	if (object && result->reason[0])
+		json_object_set_new(object, "reason", json_string(result->reason));
+	return object;
+}
+
+/* What each of them is, in words. */
+static json_t *
+peers_object(void)
+{
+	json_t *object = json_object();
+
+	for (int i = BENCH_PEER; object && i < BENCH_VARIANTS && bench_variant_names[i]; i++)
+		json_object_set_new(object, bench_variant_names[i],
+			json_string(bench_peer_about((enum bench_variant)i)));
 	return object;
 }
 
@@ -101,6 +116,8 @@ bench_report_json(const struct bench_report *report, FILE *file)
 		"dropped_repetitions", (int)results->dropped, "results", array);
 	if (!root)
 		return -ENOMEM;
+	if (bench_peers_are_loaded())
+		json_object_set_new(root, "peers", peers_object());
 
 	if (json_dumpf(root, file, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) < 0)
 		r = -EIO;

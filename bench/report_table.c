@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "peers.h"
 #include "report.h"
 
 #define CELL 40U
@@ -66,7 +67,7 @@ fill_cells(struct cells *cells, const struct bench_result *result, double scale,
 static void
 print_first_cells(const struct bench_result *result, const struct cells *cells, FILE *file)
 {
-	fprintf(file, "%5s %-5s %-5s %-9s %7s  %-12s ", cells->size,
+	fprintf(file, "%5s %-5s %-5s %-10s %7s  %-12s ", cells->size,
 		bench_wait_names[result->waited_as], bench_distance_names[result->distance],
 		bench_variant_names[result->variant], cells->figure, cells->spread);
 }
@@ -74,20 +75,21 @@ print_first_cells(const struct bench_result *result, const struct cells *cells, 
 static void
 print_latency_head(FILE *file)
 {
-	fprintf(file, "%5s %-5s %-5s %-9s %7s  %-12s %6s %6s %7s  %-11s %s\n", "bytes", "waits",
-		"CPUs", "variant", "p50 us", "min..max", "of raw", "p99", "p99.9", "calls",
-		"CPU us");
+	fprintf(file, "%5s %-5s %-5s %-10s %7s  %-12s %6s %5s %6s %7s  %-11s %s\n", "bytes",
+		"waits", "CPUs", "variant", "p50 us", "min..max", "of raw", "chan.", "p99", "p99.9",
+		"calls", "CPU us");
 }
 
 static void
 print_latency(const struct bench_result *result, FILE *file)
 {
-	char ratio[CELL], p99[CELL], p999[CELL];
+	char ratio[CELL], channel_ratio[CELL], p99[CELL], p999[CELL];
 	struct cells cells;
 
 	fill_cells(&cells, result, 1e-3, 1e-3);
 	print_first_cells(result, &cells, file);
-	fprintf(file, "%6s %6s %7s  %-11s %s\n", three_digits(ratio, result->ratios[BENCH_RAW]),
+	fprintf(file, "%6s %5s %6s %7s  %-11s %s\n", three_digits(ratio, result->ratios[BENCH_RAW]),
+		three_digits(channel_ratio, result->ratios[BENCH_CHANNEL]),
 		three_digits(p99, result->p99_ns / 1e3), three_digits(p999, result->p999_ns / 1e3),
 		cells.calls, cells.cpu);
 }
@@ -95,7 +97,7 @@ print_latency(const struct bench_result *result, FILE *file)
 static void
 print_throughput_head(const struct bench_case *bench, FILE *file)
 {
-	fprintf(file, "%5s %-5s %-5s %-9s %7s  %-12s %6s %5s %5s  %-15s %s\n", "bytes", "waits",
+	fprintf(file, "%5s %-5s %-5s %-10s %7s  %-12s %6s %5s %5s  %-15s %s\n", "bytes", "waits",
 		"CPUs", "variant", bench->is_bulk ? "GB/s" : "M/s", "min..max", "of raw", "batch",
 		"chan.", "calls", bench->is_bulk ? "CPU us" : "CPU ns");
 }
@@ -167,9 +169,25 @@ print_head(const struct bench_case *bench, FILE *file)
 	}
 }
 
+/* A row without figures says why. */
+static void
+print_reason(const struct bench_result *result, FILE *file)
+{
+	struct cells cells;
+
+	fill_cells(&cells, result, 1, 1);
+	strcpy(cells.spread, "-");
+	print_first_cells(result, &cells, file);
+	fprintf(file, "%s\n", result->reason);
+}
+
 static void
 print_result(const struct bench_result *result, FILE *file)
 {
+	if (result->reason[0]) {
+		print_reason(result, file);
+		return;
+	}
 	switch (result->bench->shape) {
 	case BENCH_LATENCY:
 		print_latency(result, file);
@@ -241,13 +259,25 @@ print_case(const struct bench_report *report, const struct bench_case *bench, FI
 			print_idle(&results->results[i], file);
 }
 
+/* What stands behind the names. */
+static void
+print_peers(FILE *file)
+{
+	if (bench_peers_are_loaded())
+		fputc('\n', file);
+	for (int i = BENCH_PEER; i < BENCH_VARIANTS && bench_variant_names[i]; i++)
+		fprintf(file, "%-10s %s\n", bench_variant_names[i],
+			bench_peer_about((enum bench_variant)i));
+}
+
 void
 bench_report_table(const struct bench_report *report, FILE *file)
 {
 	print_host(report, file);
 	for (unsigned int i = 0; i < report->options->n_cases; i++)
 		print_case(report, report->options->cases[i], file);
-	fputs("\nof raw: times raw's figure, each run beside its own raw run (roundtrip: less is "
+	print_peers(file);
+	fputs("\nof raw: times raw's figure, each run beside its own raw run (p50: less is "
 	      "better; else more).\n"
 	      "batch, chan., epoll, uring: times that of raw-batch, channel ..., likewise.\n"
 	      "calls: system calls that moved data, for each round trip or message, "

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "peers.h"
 #include "runner.h"
 #include "side.h"
 
@@ -152,6 +153,14 @@ open_ends(struct bench_run *run, const struct bench_config *config, struct ends 
 		ends->of[BENCH_RECEIVER].fds[i] = fds[BENCH_RECEIVER];
 	}
 	return r;
+}
+
+static int
+prepare_peer(struct bench_run *run, const struct bench_config *config)
+{
+	int r = bench_peers_meet(config);
+
+	return r < 0 ? fail(run, "before it began", r) : 0;
 }
 
 __attribute__((noreturn)) static void
@@ -298,6 +307,8 @@ bench_run_once(struct bench_run *run, const struct bench_config *config)
 	memset(shared, 0, sizeof(*shared));
 	sem_init(&shared->gate.probed, 1, 0);
 	r = open_ends(run, config, &ends);
+	if (r == 0 && config->variant >= BENCH_PEER)
+		r = prepare_peer(run, config);
 	if (r == 0)
 		r = start(shared, config, &ends, pids);
 	close_ends(&ends, BENCH_PROCESSES_LIMIT);
@@ -305,6 +316,8 @@ bench_run_once(struct bench_run *run, const struct bench_config *config)
 	if (r == 0)
 		r = await(run, pids, bench_now_ns() + config->warm_ns + config->time_ns + HANG_NS);
 	kill_all(pids);
+	if (config->variant >= BENCH_PEER)
+		bench_peers_part(config);
 	if (r == 0)
 		add_up_receivers(run, config->workers);
 	return r;

@@ -115,7 +115,7 @@ grep -q "^ipc-bench: cannot write the table: No space" "$directory/stderr" ||
 	fail "table: $(cat "$directory/stderr")"
 
 succeeds --list
-for name in roundtrip stream bulk fds fanout spawn; do
+for name in roundtrip stream bulk fds fanout spawn peers; do
 	grep -q "^$name " "$directory/stdout" || fail "--list does not name $name"
 done
 succeeds --help
