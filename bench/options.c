@@ -106,7 +106,7 @@ static const char before[] =
 	"  spawn      from the start of a worker to its first answer; the size is that\n"
 	"             of memory which the parent has touched (1G: not with --quick)\n"
 	"  peers      round trips and messages one way through what else there is:\n"
-	"             what --list names\n"
+	"             what --list names; bench/peers/setup installs more of them\n"
 	"\n"
 	"VARIANTS that each case runs in turn\n"
 	"  raw        system calls by hand: one packet a message (bulk: packets of\n"
