@@ -94,24 +94,41 @@ compare(const void *left, const void *right)
 	return strcmp(a->path, b->path);
 }
 
+static void
+sort_files(void)
+{
+	if (n_files)
+		qsort(files, n_files, sizeof(*files), compare);
+}
+
+/* Keep a file, in the next of n places that are taken, or forget it. */
+static void
+keep_if(bool is_kept, size_t from, size_t *n)
+{
+	if (is_kept)
+		files[(*n)++] = files[from];
+	else
+		free(files[from].path);
+}
+
 /* Keep the files that can be alike: of one size, and no names of the same file. */
 static void
 select_candidates(void)
 {
 	size_t i, n = 0;
 
-	qsort(files, n_files, sizeof(*files), compare);
+	sort_files();
 	for (i = 0; i < n_files; i++)
-		if (!n || files[n - 1].ino != files[i].ino || files[n - 1].dev != files[i].dev)
-			files[n++] = files[i];
+		keep_if(!n || files[n - 1].ino != files[i].ino || files[n - 1].dev != files[i].dev,
+			i, &n);
 	n_files = n;
 	for (i = n = 0; i < n_files; i++)
-		if ((n && files[n - 1].size == files[i].size) ||
-			(i + 1 < n_files && files[i + 1].size == files[i].size)) {
-			bytes_total += files[i].size;
-			files[n++] = files[i];
-		}
+		keep_if((n && files[n - 1].size == files[i].size) ||
+				(i + 1 < n_files && files[i + 1].size == files[i].size),
+			i, &n);
 	n_files = n;
+	for (i = 0; i < n_files; i++)
+		bytes_total += files[i].size;
 }
 
 /* Return: a descriptor of what the walk has seen, or -errno. */
@@ -143,7 +160,7 @@ report(void)
 	size_t first, n, i, copies = 0;
 	uint64_t wasted = 0;
 
-	qsort(files, n_files, sizeof(*files), compare);
+	sort_files();
 	for (first = 0; first < n_files; first += n) {
 		for (n = 1; first + n < n_files && are_alike(&files[first], &files[first + n]);)
 			n++;
