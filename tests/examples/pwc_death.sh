@@ -32,13 +32,18 @@ has_begun() {
 	[ -n "$(children)" ] || gone "$parent"
 }
 
+is_confined() { # PID
+	grep -q '^Seccomp:[[:space:]]*2$' "/proc/$1/status" 2>/dev/null
+}
+
 # The worker that reads the endless file.
 find_busy() {
 	busy=
 	local pid fd
 	for pid in $(children); do
 		for fd in /proc/"$pid"/fd/*; do
-			[ "$(readlink "$fd")" = "$work/tree/endless" ] && busy=$pid
+			# One that is being started has copies of all that its parent has open.
+			[ "$(readlink "$fd")" = "$work/tree/endless" ] && is_confined "$pid" && busy=$pid
 		done
 	done
 	[ -n "$busy" ]
@@ -50,6 +55,10 @@ gone() { # PID...: ended, if not waited for by whoever must
 		[ ! -e "/proc/$pid" ] || grep -q '^State:[[:space:]]*Z' "/proc/$pid/status" 2>/dev/null ||
 			[ ! -e "/proc/$pid" ] || return 1
 	done
+}
+
+busy_or_over() {
+	find_busy || gone "$parent"
 }
 
 ended() { # STATUS: of the parent, before long
@@ -96,7 +105,7 @@ within 20 find_busy || fail "nobody reads the endless file"
 workers=$(children)
 check "there are two workers" [ "$(wc -w <<<"$workers")" -eq 2 ]
 for pid in $workers; do
-	check "worker $pid is not confined" grep -q '^Seccomp:[[:space:]]*2$' "/proc/$pid/status"
+	check "worker $pid is not confined" within 5 is_confined "$pid"
 	check "worker $pid holds other sockets than its own" \
 		[ "$(find "/proc/$pid/fd" -lname 'socket:*' | wc -l)" -eq 1 ]
 done
@@ -110,21 +119,22 @@ complained "pwc: $work/tree/endless: not counted: its workers died" "${killed[@]
 # shellcheck disable=SC2086
 check "a worker is left" gone $workers
 
-# All die at once, and again.
+# All die at once: whoever has not died yet may be given the endless file, and die of it, too.
 killed=()
 start -j 2 --files "$work/tree"
-for ((i = 1; i < attempts; i++)); do
-	within 20 find_busy || fail "nobody reads the endless file"
-	workers=$(children)
-	# shellcheck disable=SC2086
-	kill -KILL $workers
-	# shellcheck disable=SC2086
-	within 20 gone $workers
-	for pid in $workers; do
-		killed+=("pwc: worker $pid was killed (Killed); others go on")
-	done
+within 20 find_busy || fail "nobody reads the endless file"
+workers=$(children)
+# shellcheck disable=SC2086
+kill -KILL $workers
+# shellcheck disable=SC2086
+within 20 gone $workers
+for pid in $workers; do
+	killed+=("pwc: worker $pid was killed (Killed); others go on")
 done
-kill_busy
+for ((i = 1; i < attempts; i++)); do
+	within 20 busy_or_over || fail "nobody reads the endless file"
+	gone "$parent" || kill_busy
+done
 ended 1
 all_counted
 complained "pwc: $work/tree/endless: not counted: its workers died" "${killed[@]}"
