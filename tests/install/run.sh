@@ -46,7 +46,7 @@ install_library() {
 	include=$root$prefix/include
 	[ "$(pkg-config --modversion libipc)" = "$(sed -n "s/.*version: '\([0-9.]*\)'.*/\1/p;" \
 		"$source_root/meson.build" | head -n 1)" ] || fail "pkg-config and meson.build disagree on the version"
-	echo "installed: $(cd "$root" && find . -type f -o -type l | sort | tr '\n' ' ')"
+	echo "installed: $(cd "$root" && find . -path '*/man/*' -prune -o '(' -type f -o -type l ')' -print | sort | tr '\n' ' ')"
 }
 
 # Each header alone, and beside those of System V, which own names like IPC_NOWAIT.
@@ -127,6 +127,26 @@ pkg_config() {
 	echo "pkg-config: $libs; requires in private $private"
 }
 
+# What `man FUNCTION` looks for.
+manual() {
+	local man=$root$prefix/share/man doc=$prefix/share/doc/libipc function n=0
+	[ -f "$root$doc/PROTOCOL.md" ] || fail "PROTOCOL.md was not installed"
+	command -v scdoc >/dev/null || {
+		echo "part skipped: this machine lacks scdoc: no manual was installed"
+		return
+	}
+	for function in $(nm -D --defined-only "$library" | awk '$2 != "A" {sub(/@.*/, "", $3); print $3}'); do
+		[ -f "$man/man3/$function.3" ] || fail "there is no page $function(3)"
+		grep -A 1 '^\.SH NAME' "$man/man3/$function.3" | tail -n 1 | grep -qw "$function" ||
+			fail "the page that is found as $function(3) does not name it"
+		n=$((n + 1))
+	done
+	sed 's/\\&//g' "$man/man7/libipc-protocol.7" | grep -qF "$doc/PROTOCOL.md" ||
+		fail "libipc-protocol(7) does not say where PROTOCOL.md is"
+	grep -rnE '@[A-Z]+@' "$man" && fail "a page was not filled in"
+	echo "manual: pages of $n functions"
+}
+
 # shellcheck disable=SC2046
 every_function() {
 	local used
@@ -190,7 +210,8 @@ subproject() {
 		--force-fallback-for=libipc outer-build outer
 	quietly ninja -C outer-build
 	quietly env -u LD_LIBRARY_PATH outer-build/every_function
-	[ -z "$(find outer-build/subprojects/libipc -path '*tests*' -o -path '*bench*' -o -path '*examples*')" ] ||
+	[ -z "$(find outer-build/subprojects/libipc -path '*tests*' -o -path '*bench*' -o -path '*examples*' \
+		-o -path '*docs*')" ] ||
 		fail "a subproject builds more than the library"
 	echo "subproject: builds and runs"
 }
@@ -200,6 +221,7 @@ headers
 symbols
 dynamic_section
 pkg_config
+manual
 every_function
 examples
 readme pool 1 "15485863: 15485863" "100160063: 10007" "49979687: 49979687" "1022118: 2"
