@@ -18,7 +18,7 @@
  *   -EOWNERDEAD  its worker ended, or no worker can be started, and it may not be tried again
  *   -EBADMSG     the reply came without its descriptors
  *   or, where it had waited for a worker, why it cannot be sent: -EMSGSIZE or -E2BIG (more than the
- *   workers take), -ENOMEM
+ *   workers take), -EINVAL (a descriptor that the kernel does not pass), -EMFILE, -ENOMEM
  *
  * A worker is any program or function of worker.h that answers each request with
  * ipc_channel_reply(), in any order. It may answer one request with several replies: all but the
@@ -169,7 +169,7 @@ int ipc_pool_create(
  *
  * Return: 0, or nothing was taken:
  *   -EAGAIN      the queue is full, or may not keep that much; writable() follows
- *   -EMSGSIZE, -E2BIG, -EBADF, -EPERM, -EINVAL, -EMFILE, -ENFILE, -ENOMEM
+ *   -EMSGSIZE, -E2BIG, -EBADF, -EINVAL, -EMFILE, -ENOMEM
  *                as ipc_channel_post(): nobody would take the message. An attempt that waits may
  *                learn that later
  *   -EOWNERDEAD  workers cannot be started, see .starts_max
