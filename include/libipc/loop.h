@@ -92,9 +92,9 @@ enum ipc_engine {
    whole, mean the defaults. */
 struct ipc_loop_options {
 	size_t size;
-	enum ipc_engine
-		engine;  /* LIBIPC_ENGINE=uring|epoll in the environment overrides it; with
-	                    epoll, io_uring is not even tried (some sandboxes kill who does) */
+	/* LIBIPC_ENGINE=uring|epoll in the environment overrides it, where secure_getenv(3) finds
+	   that; with epoll, io_uring is not even tried (some sandboxes kill who does). */
+	enum ipc_engine engine;
 	int32_t spin_us; /* as of a channel: 0 the loop learns, -1 never, n up to n us */
 
 	/* What a channel may have outstanding: taken from the caller, and not yet by the kernel.

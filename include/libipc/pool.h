@@ -115,7 +115,7 @@ struct ipc_pool_handler {
 struct ipc_pool_options {
 	size_t size;
 	const struct ipc_worker_options
-		*worker;        /* what each worker is. Holds all that it points
+		*worker;        /* what each worker is; needed. Holds all that it points
 	                           to until the pool is destroyed: workers that end
 	                           are replaced by it. The struct itself is copied */
 	unsigned int workers;   /* default: the CPUs that this process may use */

@@ -120,8 +120,8 @@ struct ipc_worker_options {
 	const unsigned int *cpus; /* numbers of the CPUs it may use; those of them that there are */
 	unsigned int n_cpus;      /* 0: the parent's */
 	int parent_death_signal;  /* sent to the worker when the parent's THREAD that spawned it
-	                             ends:  spawn from one that stays, see PR_SET_PDEATHSIG of
-	                             prctl(2). 0:  none. A program that is set-user-ID loses it */
+	                             ends: spawn from one that stays, see PR_SET_PDEATHSIG of
+	                             prctl(2). 0: none. A program that is set-user-ID loses it */
 };
 
 /*
