@@ -75,6 +75,7 @@ extern const char *const bench_wait_names[BENCH_WAITS];
 #define BENCH_SIZES_LIMIT   32U  /* of --size */
 #define BENCH_WORKERS_LIMIT 256U /* of --workers */
 #define BENCH_DEPTH_LIMIT   256U /* of --depth */
+#define BENCH_BURST_LIMIT   65536U
 
 /* How a case with workers is laid out. */
 struct bench_layout {
@@ -96,6 +97,7 @@ struct bench_case {
 	bool is_bulk;     /* shown as bytes a second; the receiver reads every page */
 	bool is_memory;   /* the size is that of memory, and of no message */
 	bool has_peers;   /* takes long, and runs only when it is named */
+	bool takes_burst; /* --burst, on all variants but loops */
 	uint32_t fds_max; /* with one message */
 	size_t size_min, size_max;
 	size_t sizes[4];                    /* by default; 0 ends the list */
@@ -122,6 +124,7 @@ struct bench_config {
 	enum bench_wait wait;
 	unsigned int workers; /* 1, but for fanout */
 	unsigned int depth;
+	unsigned int burst;   /* messages posted, and then flushed; 0: as many as go through */
 	size_t record_max;    /* bytes of a packet, of the channel and of raw-batch */
 	size_t send_buffer;   /* SO_SNDBUF; 0 keeps the system's */
 	size_t fragment_size; /* bulk: payload bytes of each packet that libipc sends */

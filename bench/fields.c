@@ -21,6 +21,7 @@ FIELD(q3, result->figure.q3)
 FIELD(max, result->figure.max)
 FIELD(workers, result->layout.workers)
 FIELD(depth, result->layout.depth)
+FIELD(burst, result->burst ? (double)result->burst : NAN)
 /* Where the p50 is the figure, it is the median of those of the runs. */
 FIELD(p50, result->bench->shape == BENCH_LATENCY ? result->figure.median : result->p50_ns)
 FIELD(p90, result->p90_ns)
@@ -83,6 +84,7 @@ const struct bench_field bench_fields[] = {
 	{"sender_cpu_ns_per_message", get_sender_cpu, ONE_PAIR},
 	{"receiver_cpu_ns_per_message", get_receiver_cpu, ONE_PAIR},
 	{"idle_cpu_us_per_s", get_idle, LATENCY},
+	{"burst", get_burst, THROUGHPUT},
 	{"packet_size", get_packet_size, THROUGHPUT},
 	{"probe_ns", get_probe, ALL},
 };

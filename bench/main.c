@@ -159,6 +159,16 @@ takes_wait(const struct work *work, const struct bench_case *bench, enum bench_w
 	return false;
 }
 
+/* An option that changes what is measured leaves out what it says nothing of. */
+static bool
+takes_options(const struct work *work, const struct bench_case *bench)
+{
+	if (!work->options.burst || bench->takes_burst)
+		return true;
+	complain("%s is left out: it takes no --burst", bench->name);
+	return false;
+}
+
 static int
 add_block(struct work *work, const struct bench_block *block)
 {
@@ -243,7 +253,9 @@ plan_engines(struct work *work)
 		const struct bench_engine *engine = &work->engines[i];
 		bool is_wanted = !options->has_engine || options->engine == engine->variant;
 
-		work->plan.left_out[engine->variant] = !is_wanted || !engine->is_there;
+		/* A loop flushes at the end of its turn, and not before. */
+		work->plan.left_out[engine->variant] =
+			!is_wanted || !engine->is_there || options->burst;
 		if (!options->has_engine || !is_wanted || engine->is_there)
 			continue;
 		complain("there is no engine %s: %s", bench_variant_names[engine->variant],
@@ -275,6 +287,8 @@ plan_blocks(struct work *work)
 	for (unsigned int i = 0; i < options->n_cases; i++) {
 		const struct bench_case *bench = options->cases[i];
 
+		if (!takes_options(work, bench))
+			continue;
 		for (unsigned int n = 0; n < (options->has_wait ? 1 : bench->n_waits); n++) {
 			enum bench_wait wait = options->has_wait ? options->wait : bench->waits[n];
 			int r;
@@ -310,6 +324,7 @@ plan_work(struct work *work)
 	                                              ? options->record_max
 	                                              : work->packet_max,
 				.send_buffer = options->send_buffer,
+				.burst = options->burst,
 				.warm_ns = (uint64_t)1000000 *
 	                                   (warm_ms > WARM_MS_MIN ? warm_ms : WARM_MS_MIN),
 				.time_ns = (uint64_t)1000000 * options->time_ms,

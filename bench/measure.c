@@ -422,6 +422,7 @@ result_of(const struct measurement *m, int variant, enum bench_distance distance
 		.variant = (enum bench_variant)variant,
 		.size = m->block->size,
 		.layout = m->block->layout,
+		.burst = m->config.burst,
 		.wait = m->block->wait,
 		.waited_as = wait_of(m->plan, m->block, variant),
 		.distance = distance,

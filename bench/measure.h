@@ -33,6 +33,7 @@ struct bench_result {
 	enum bench_variant variant;
 	size_t size;
 	struct bench_layout layout;
+	unsigned int burst;        /* 0: none */
 	enum bench_wait wait;      /* of the block */
 	enum bench_wait waited_as; /* of this variant */
 	enum bench_distance distance;

@@ -27,6 +27,7 @@ enum {
 	OPTION_SIZE,
 	OPTION_WORKERS,
 	OPTION_DEPTH,
+	OPTION_BURST,
 	OPTION_REPEAT,
 	OPTION_CPUS,
 	OPTION_WAIT,
@@ -58,6 +59,11 @@ static const struct argp_option options_known[] = {
 		.key = OPTION_DEPTH,
 		.arg = "LIST",
 		.doc = "Requests outstanding at each worker of fanout (default 1,16)"},
+	{.name = "burst",
+		.key = OPTION_BURST,
+		.arg = "N",
+		.doc = "stream alone: flush after each N messages (default: as packets fill); "
+		       "a loop does not"},
 	{.name = "repeat",
 		.key = OPTION_REPEAT,
 		.arg = "N",
@@ -389,6 +395,9 @@ parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPTION_DEPTH:
 		parse_list("--depth", arg, BENCH_DEPTH_LIMIT, options->depths, &options->n_depths);
+		return 0;
+	case OPTION_BURST:
+		options->burst = one_number("--burst", arg, 1, BENCH_BURST_LIMIT);
 		return 0;
 	case OPTION_REPEAT:
 		options->repeat = one_number("--repeat", arg, 1, BENCH_REPEAT_LIMIT);

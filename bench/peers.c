@@ -63,6 +63,7 @@ liken(struct bench_case *bench, const struct bench_case *model)
 	bench->summary = own.summary;
 	bench->teaches = own.teaches;
 	bench->has_peers = true;
+	bench->takes_burst = false;
 	memcpy(bench->sizes, own.sizes, sizeof(own.sizes));
 	bench->waits[0] = BENCH_SPIN;
 	bench->waits[1] = BENCH_SLEEP;

@@ -241,14 +241,15 @@ print_case(const struct bench_report *report, const struct bench_case *bench, FI
 	const struct bench_results *results = report->results;
 	const struct bench_result *before = NULL;
 
-	fprintf(file, "\n%s: %s\n", bench->name, bench->teaches);
-	print_head(bench, file);
-
 	for (unsigned int i = 0; i < results->n; i++) {
 		const struct bench_result *result = &results->results[i];
 
 		if (result->bench != bench)
 			continue;
+		if (!before) {
+			fprintf(file, "\n%s: %s\n", bench->name, bench->teaches);
+			print_head(bench, file);
+		}
 		if (before && !is_same_block(before, result))
 			fputc('\n', file);
 		print_result(result, file);

@@ -64,6 +64,10 @@ for list in '' , 0 4, ,4 4,,16 -1 4x 257 1,abc 99999999999999999999; do
 	refuses 2 "\\--workers wants" --workers "$list"
 	refuses 2 "\\--depth wants" --depth "$list"
 done
+for number in '' 0 -1 1x 65537; do
+	refuses 2 "\\--burst" --burst "$number"
+done
+refuses 2 "fds is left out: it takes no --burst" --burst 4 fds
 refuses 2 "\\--workers takes" --workers "$(seq -s, 1 17)"
 
 # What cannot be written is told before anything is measured, and leaves nothing there.
@@ -88,6 +92,10 @@ cpu=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status)
 	succeeds $tiny --size 64,1K,4K --wait sleep stream roundtrip
 	succeeds $tiny --record 128K --sndbuf 1M stream
 	succeeds $tiny --record 4K --sndbuf 4K --size 64 stream
+	# One message, more than a packet holds, and a number that divides neither.
+	succeeds $tiny --burst 1 --size 64 stream
+	succeeds $tiny --burst 2000 --size 1K --json "$directory/burst.json" stream fds
+	succeeds $tiny --burst 7 --record 4K stream
 	succeeds $tiny --cpus "$cpu,$cpu" fds
 	succeeds $tiny --cpus "$cpu,$cpu" --workers 3 fanout
 	succeeds $tiny --wait spin --depth 2 --workers 1,3 --size 8,4K fanout
@@ -173,6 +181,8 @@ def variants(name, case):
 
 assert variants("epoll", "fanout") == {"raw", "epoll", "pool"}
 assert variants("epoll", "roundtrip") == {"raw", "channel", "epoll"}
+assert variants("burst", "stream") == DIRECT | {"raw-batch"}
+assert not variants("burst", "fds")
 assert variants("without", "fanout") == {"raw", "epoll", "pool"}
 
 with open(sys.argv[2]) as file:
