@@ -61,6 +61,7 @@ enum bench_shape {
 	BENCH_THROUGHPUT, /* messages a second, one way */
 	BENCH_LATENCY,    /* the time of a message and its answer */
 	BENCH_FANOUT,     /* requests a second to many receivers, and the time of one */
+	BENCH_RATED,      /* the time of a request to one of many, sent when it was due */
 	BENCH_SHAPES,
 };
 
@@ -76,6 +77,7 @@ extern const char *const bench_wait_names[BENCH_WAITS];
 #define BENCH_WORKERS_LIMIT 256U /* of --workers */
 #define BENCH_DEPTH_LIMIT   256U /* of --depth */
 #define BENCH_BURST_LIMIT   65536U
+#define BENCH_RATE_LIMIT    100000000U
 
 /* How a case with workers is laid out. */
 struct bench_layout {
@@ -94,11 +96,12 @@ struct bench_case {
 	const char *teaches; /* a sentence above its table */
 	const char *unit;    /* what is counted: "round trip", "message", ... */
 	enum bench_shape shape;
-	bool is_bulk;     /* shown as bytes a second; the receiver reads every page */
-	bool is_memory;   /* the size is that of memory, and of no message */
-	bool has_peers;   /* takes long, and runs only when it is named */
-	bool takes_burst; /* --burst, on all variants but loops */
-	uint32_t fds_max; /* with one message */
+	bool is_bulk;                   /* shown as bytes a second; the receiver reads every page */
+	bool is_memory;                 /* the size is that of memory, and of no message */
+	bool has_peers;                 /* takes long, and runs only when it is named */
+	bool takes_burst;               /* --burst, on all variants but loops */
+	const struct bench_case *rated; /* what takes its place with --rate; NULL: nothing */
+	uint32_t fds_max;               /* with one message */
 	size_t size_min, size_max;
 	size_t sizes[4];                    /* by default; 0 ends the list */
 	const struct bench_layout *layouts; /* by default; NULL: one receiver */
@@ -112,7 +115,14 @@ struct bench_case {
 };
 
 extern const struct bench_case bench_roundtrip, bench_stream, bench_bulk, bench_fds, bench_fanout,
-	bench_spawn;
+	bench_fanout_rate, bench_spawn;
+
+static inline bool
+bench_has_workers(const struct bench_case *bench)
+{
+	return bench->shape == BENCH_FANOUT || bench->shape == BENCH_RATED;
+}
+
 extern const struct bench_case *const bench_cases[];
 extern const unsigned int bench_n_cases;
 
@@ -125,6 +135,7 @@ struct bench_config {
 	unsigned int workers; /* 1, but for fanout */
 	unsigned int depth;
 	unsigned int burst;   /* messages posted, and then flushed; 0: as many as go through */
+	unsigned int rate;    /* of a rated case: requests a second, to all workers */
 	size_t record_max;    /* bytes of a packet, of the channel and of raw-batch */
 	size_t send_buffer;   /* SO_SNDBUF; 0 keeps the system's */
 	size_t fragment_size; /* bulk: payload bytes of each packet that libipc sends */

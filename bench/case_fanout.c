@@ -17,7 +17,7 @@
 
 #include "bench.h"
 #include "../libipc/histogram.h"
-#include "fanout_pool.h"
+#include "fanout.h"
 #include "loop.h"
 #include "raw.h"
 
@@ -255,9 +255,8 @@ lead_loop(struct bench_side *side)
 	free(parent.workers);
 }
 
-/* Receive all there is, posting the replies; send them; only then wait. */
-static void
-work_channel(struct bench_side *side)
+void
+bench_fanout_work(struct bench_side *side)
 {
 	struct ipc_message message;
 	int r = 0;
@@ -298,6 +297,7 @@ const struct bench_case bench_fanout = {
 		   "and send back what they get.",
 	.unit = "request",
 	.shape = BENCH_FANOUT,
+	.rated = &bench_fanout_rate,
 	.size_min = 8,
 	.size_max = 4096,
 	.sizes = {64},
@@ -309,8 +309,8 @@ const struct bench_case bench_fanout = {
 	.sides =
 		{
 			[BENCH_RAW] = {lead_raw, bench_raw_echo},
-			[BENCH_EPOLL] = {lead_loop, work_channel},
-			[BENCH_URING] = {lead_loop, work_channel},
+			[BENCH_EPOLL] = {lead_loop, bench_fanout_work},
+			[BENCH_URING] = {lead_loop, bench_fanout_work},
 			[BENCH_POOL] = {bench_fanout_pool, bench_fanout_pool_rest},
 		},
 };

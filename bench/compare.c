@@ -119,8 +119,8 @@ number_of(const json_t *result, const char *key)
 static bool
 is_same(const json_t *a, const json_t *b)
 {
-	static const char *const keys[] = {
-		"case", "variant", "size", "wait", "distance", "workers", "depth", "burst"};
+	static const char *const keys[] = {"case", "variant", "size", "wait", "distance", "workers",
+		"depth", "burst", "rate_per_s"};
 
 	for (unsigned int i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
 		const json_t *one = json_object_get(a, keys[i]),

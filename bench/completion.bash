@@ -4,8 +4,8 @@
 
 _ipc_bench() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words
-	local options='--quick --json= --csv= --size= --workers= --depth= --burst= --repeat= --cpus= --wait=
-		--engine= --list --record= --sndbuf= --time= --help'
+	local options='--quick --json= --csv= --size= --workers= --depth= --burst= --rate=
+		--repeat= --cpus= --wait= --engine= --list --record= --sndbuf= --time= --help'
 	local cases='roundtrip stream bulk fds fanout spawn peers'
 
 	# bash takes --wait=s for three words.
@@ -24,7 +24,8 @@ _ipc_bench() {
 		;;
 	--wait) words='spin sleep learn' ;;
 	--engine) words='uring epoll' ;;
-	--size | --workers | --depth | --burst | --repeat | --cpus | --record | --sndbuf | --time | --fail-above)
+	--size | --workers | --depth | --burst | --rate | --repeat | --cpus | --record | --sndbuf | \
+		--time | --fail-above)
 		return
 		;;
 	*)

@@ -3,35 +3,26 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include <libipc/pool.h>
-
 #include "../libipc/histogram.h"
-#include "fanout_pool.h"
+#include "fanout.h"
 #include "loop.h"
 
-/* What a worker has read, told at its end, and what the sender tells the resting receiver. */
-struct total {
-	uint64_t messages;
-	uint64_t sum;
-};
-
 struct parent {
+	struct bench_pool its;
 	struct bench_side *side;
-	struct ipc_pool *pool;
 	struct ipc_message request;
 	uint64_t sent, received;
 	uint64_t timed; /* the number of the request to be timed next */
 	uint64_t start_ns;
 	bool is_timing; /* one that is on its way */
 	bool going;
-	struct total total; /* of the workers */
 };
 
 /* Receive all there is, posting the replies; send them; only then wait. */
 static int
 work(struct ipc_channel *channel, void *arg)
 {
-	struct total total = {0};
+	struct bench_pool_total total = {0};
 	struct ipc_message message;
 	int r = 0;
 
@@ -67,8 +58,8 @@ ask(struct parent *parent)
 		parent->is_timing = true;
 		parent->start_ns = bench_now_ns();
 	}
-	r = ipc_pool_call(
-		parent->pool, &parent->request, is_timed ? on_timed_reply : on_reply, parent, -1);
+	r = ipc_pool_call(parent->its.pool, &parent->request, is_timed ? on_timed_reply : on_reply,
+		parent, -1);
 	if (r < 0)
 		bench_side_fail(parent->side, "ipc_pool_call", r);
 	parent->sent++;
@@ -108,15 +99,15 @@ on_timed_reply(struct ipc_pool *pool, int result, struct ipc_message *reply, voi
 static void
 on_total(struct ipc_pool *pool, struct ipc_worker *worker, struct ipc_message *message, void *user)
 {
-	struct parent *parent = user;
-	const struct total *total = message->data;
+	struct bench_pool *its = user;
+	const struct bench_pool_total *total = message->data;
 
 	(void)pool;
 	(void)worker;
 	if (message->size != sizeof(*total))
-		bench_side_fail(parent->side, "a worker's total", -EPROTO);
-	parent->total.messages += total->messages;
-	parent->total.sum += total->sum;
+		bench_side_fail(its->side, "a worker's total", -EPROTO);
+	its->total.messages += total->messages;
+	its->total.sum += total->sum;
 }
 
 /* The counters of its channel are asked for while it is there. */
@@ -125,19 +116,19 @@ on_ended(struct ipc_pool *pool, struct ipc_worker *worker, const struct ipc_work
 	void *user)
 {
 	struct ipc_channel_stats stats = {.size = sizeof(stats)};
-	struct parent *parent = user;
+	struct bench_pool *its = user;
 
 	(void)pool;
 	if (end->status != 0)
-		bench_side_fail(parent->side, "a worker", -EIO);
+		bench_side_fail(its->side, "a worker", -EIO);
 	ipc_channel_stats(ipc_worker_channel(worker), &stats);
-	parent->side->account->syscalls += stats.out.syscalls + stats.in.syscalls;
+	its->side->account->syscalls += stats.out.syscalls + stats.in.syscalls;
 }
 
-static void
-make_pool(struct parent *parent, struct ipc_loop *loop)
+void
+bench_pool_begin(struct bench_pool *pool, struct bench_side *side)
 {
-	const struct bench_config *config = parent->side->config;
+	const struct bench_config *config = side->config;
 	const struct ipc_channel_options channel = bench_channel_options(config);
 	const struct ipc_worker_options worker = {
 		.size = sizeof(worker),
@@ -152,43 +143,53 @@ make_pool(struct parent *parent, struct ipc_loop *loop)
 		.workers = config->workers,
 		.depth = config->depth,
 		.handler = {.message = on_total, .ended = on_ended},
-		.user = parent,
+		.user = pool,
 	};
-	int r = ipc_pool_create(&parent->pool, loop, &options);
+	int r;
+
+	*pool = (struct bench_pool){.side = side, .loop = bench_loop_new(side)};
+	r = ipc_pool_create(&pool->pool, pool->loop, &options);
+	if (r < 0)
+		bench_side_fail(side, "ipc_pool_create", r);
+}
+
+void
+bench_pool_end(struct bench_pool *pool)
+{
+	struct bench_side *side = pool->side;
+	struct ipc_message total = {.data = &pool->total, .size = sizeof(pool->total)};
+	int r = ipc_pool_drain(pool->pool, -1);
 
 	if (r < 0)
-		bench_side_fail(parent->side, "ipc_pool_create", r);
+		bench_side_fail(side, "ipc_pool_drain", r);
+	ipc_pool_destroy(pool->pool);
+
+	r = ipc_channel_send(side->channel, &total, -1);
+	if (r < 0)
+		bench_side_fail(side, "ipc_channel_send", r);
+	bench_loop_finish(side, pool->loop);
 }
 
 void
 bench_fanout_pool(struct bench_side *side)
 {
 	const struct bench_config *config = side->config;
-	struct ipc_loop *loop = bench_loop_new(side);
 	struct parent parent = {
 		.side = side,
 		.request = {.data = bench_side_payload(side, config->size), .size = config->size},
 		.going = true,
 	};
-	struct ipc_message total = {.data = &parent.total, .size = sizeof(parent.total)};
 	int r = 0;
 
-	make_pool(&parent, loop);
+	bench_pool_begin(&parent.its, side);
 	for (unsigned int i = 0; i < config->workers * config->depth; i++)
 		ask(&parent);
 	while (r >= 0 && (parent.going || parent.received < parent.sent))
-		r = ipc_loop_turn(loop, -1);
-	if (r >= 0)
-		r = ipc_pool_drain(parent.pool, -1);
+		r = ipc_loop_turn(parent.its.loop, -1);
 	if (r < 0)
-		bench_side_fail(side, "a pool's loop", r);
-	ipc_pool_destroy(parent.pool);
+		bench_side_fail(side, "ipc_loop_turn", r);
 	side->account->messages = parent.sent;
-
-	r = ipc_channel_send(side->channel, &total, -1);
-	if (r < 0)
-		bench_side_fail(side, "ipc_channel_send", r);
-	bench_loop_finish(side, loop);
+	bench_pool_end(&parent.its);
 }
 
 void
@@ -199,7 +200,7 @@ bench_fanout_pool_rest(struct bench_side *side)
 
 	/* All but the first hear of nothing but the end. */
 	if (r == 0) {
-		const struct total *total = message.data;
+		const struct bench_pool_total *total = message.data;
 
 		side->account->messages = total->messages;
 		side->account->sum = total->sum;

@@ -21,9 +21,12 @@ FIELD(q3, result->figure.q3)
 FIELD(max, result->figure.max)
 FIELD(workers, result->layout.workers)
 FIELD(depth, result->layout.depth)
+FIELD(rate, result->rate)
+FIELD(achieved, result->achieved)
+FIELD(missed, result->missed)
 FIELD(burst, result->burst ? (double)result->burst : NAN)
 /* Where the p50 is the figure, it is the median of those of the runs. */
-FIELD(p50, result->bench->shape == BENCH_LATENCY ? result->figure.median : result->p50_ns)
+FIELD(p50, result->bench->shape == BENCH_FANOUT ? result->p50_ns : result->figure.median)
 FIELD(p90, result->p90_ns)
 FIELD(p99, result->p99_ns)
 FIELD(p999, result->p999_ns)
@@ -49,22 +52,28 @@ FIELD(packet_size, result->packet_size ? (double)result->packet_size : NAN)
 #define THROUGHPUT (1U << BENCH_THROUGHPUT)
 #define LATENCY    (1U << BENCH_LATENCY)
 #define FANOUT     (1U << BENCH_FANOUT)
+#define RATED      (1U << BENCH_RATED)
+#define WORKERS    (FANOUT | RATED)
+#define TIMED      (LATENCY | WORKERS)
 #define ONE_PAIR   (LATENCY | THROUGHPUT)
-#define ALL        (ONE_PAIR | FANOUT)
+#define ALL        (ONE_PAIR | WORKERS)
 
 const struct bench_field bench_fields[] = {
-	{"workers", get_workers, FANOUT},
-	{"depth", get_depth, FANOUT},
+	{"workers", get_workers, WORKERS},
+	{"depth", get_depth, WORKERS},
 	{"requests_per_s", get_figure, FANOUT},
-	{"cpu_ns_per_request", get_sender_cpu, FANOUT},
-	{"syscalls_per_request", get_sender_syscalls, FANOUT},
-	{"workers_cpu_ns_per_request", get_receiver_cpu, FANOUT},
-	{"workers_syscalls_per_request", get_receiver_syscalls, FANOUT},
-	{"p50_ns", get_p50, LATENCY | FANOUT},
-	{"p90_ns", get_p90, LATENCY | FANOUT},
-	{"p99_ns", get_p99, LATENCY | FANOUT},
-	{"p999_ns", get_p999, LATENCY | FANOUT},
-	{"max_ns", get_longest, LATENCY | FANOUT},
+	{"rate_per_s", get_rate, RATED},
+	{"achieved_per_s", get_achieved, RATED},
+	{"missed_runs", get_missed, RATED},
+	{"cpu_ns_per_request", get_sender_cpu, WORKERS},
+	{"syscalls_per_request", get_sender_syscalls, WORKERS},
+	{"workers_cpu_ns_per_request", get_receiver_cpu, WORKERS},
+	{"workers_syscalls_per_request", get_receiver_syscalls, WORKERS},
+	{"p50_ns", get_p50, TIMED},
+	{"p90_ns", get_p90, TIMED},
+	{"p99_ns", get_p99, TIMED},
+	{"p999_ns", get_p999, TIMED},
+	{"max_ns", get_longest, TIMED},
 	{"messages_per_s", get_figure, THROUGHPUT},
 	{"bytes_per_s", get_bytes, THROUGHPUT},
 	{"count", get_count, ALL},
@@ -76,7 +85,7 @@ const struct bench_field bench_fields[] = {
 	{"ratio_to_raw_batch", get_ratio_to_raw_batch, THROUGHPUT},
 	{"ratio_to_channel", get_ratio_to_channel, ONE_PAIR},
 	{"ratio_to_epoll", get_ratio_to_epoll, ALL},
-	{"ratio_to_uring", get_ratio_to_uring, FANOUT},
+	{"ratio_to_uring", get_ratio_to_uring, WORKERS},
 	{"syscalls_per_message", get_syscalls, ONE_PAIR},
 	{"sender_syscalls_per_message", get_sender_syscalls, ONE_PAIR},
 	{"receiver_syscalls_per_message", get_receiver_syscalls, ONE_PAIR},

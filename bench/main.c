@@ -89,7 +89,7 @@ show_progress(const struct bench_config *config, unsigned int done, unsigned int
 	fprintf(stderr, "\r\033[K%3u %%  %s %s, %s bytes, %s", all_done * 100 / progress.total,
 		config->bench->name, bench_variant_names[config->variant],
 		bench_size_text(config->size, size), bench_wait_names[config->wait]);
-	if (config->bench->shape == BENCH_FANOUT)
+	if (bench_has_workers(config->bench))
 		fprintf(stderr, ", %u workers", config->workers);
 	if (all_done)
 		fprintf(stderr, ", %llu s left",
@@ -152,6 +152,11 @@ takes_wait(const struct work *work, const struct bench_case *bench, enum bench_w
 {
 	const unsigned int *cpus = work->options.cpus;
 
+	if (wait != BENCH_SPIN && bench->shape == BENCH_RATED) {
+		complain("%s leaves out --wait %s: with --rate the parent spins", bench->name,
+			bench_wait_names[wait]);
+		return false;
+	}
 	if (wait != BENCH_SPIN || cpus[BENCH_SENDER] != cpus[BENCH_RECEIVER])
 		return true;
 	complain("%s leaves out --wait spin: on one CPU each side would spin away the other's time",
@@ -161,12 +166,19 @@ takes_wait(const struct work *work, const struct bench_case *bench, enum bench_w
 
 /* An option that changes what is measured leaves out what it says nothing of. */
 static bool
-takes_options(const struct work *work, const struct bench_case *bench)
+takes_options(const struct bench_options *options, unsigned int i)
 {
-	if (!work->options.burst || bench->takes_burst)
-		return true;
-	complain("%s is left out: it takes no --burst", bench->name);
-	return false;
+	const struct bench_case *bench = options->cases[i];
+	const char *left_out_by = NULL;
+
+	if (options->burst && !bench->takes_burst)
+		left_out_by = "burst";
+	if (options->rate && bench->shape != BENCH_RATED)
+		left_out_by = "rate";
+	/* Once for several cases of one name. */
+	if (left_out_by && (!i || strcmp(options->cases[i - 1]->name, bench->name) != 0))
+		complain("%s is left out: it takes no --%s", bench->name, left_out_by);
+	return !left_out_by;
 }
 
 static int
@@ -203,7 +215,7 @@ add_layouts(struct work *work, struct bench_block *block)
 	const struct bench_options *options = &work->options;
 	int r = 0;
 
-	if (block->bench->shape != BENCH_FANOUT) {
+	if (!bench_has_workers(block->bench)) {
 		block->layout = (struct bench_layout){.workers = 1, .depth = 1};
 		return add_block(work, block);
 	}
@@ -287,7 +299,7 @@ plan_blocks(struct work *work)
 	for (unsigned int i = 0; i < options->n_cases; i++) {
 		const struct bench_case *bench = options->cases[i];
 
-		if (!takes_options(work, bench))
+		if (!takes_options(options, i))
 			continue;
 		for (unsigned int n = 0; n < (options->has_wait ? 1 : bench->n_waits); n++) {
 			enum bench_wait wait = options->has_wait ? options->wait : bench->waits[n];
@@ -325,6 +337,7 @@ plan_work(struct work *work)
 	                                              : work->packet_max,
 				.send_buffer = options->send_buffer,
 				.burst = options->burst,
+				.rate = options->rate,
 				.warm_ns = (uint64_t)1000000 *
 	                                   (warm_ms > WARM_MS_MIN ? warm_ms : WARM_MS_MIN),
 				.time_ns = (uint64_t)1000000 * options->time_ms,
@@ -459,6 +472,14 @@ has_peers(const struct bench_options *options)
 	return false;
 }
 
+static void
+exchange_rated(struct bench_options *options)
+{
+	for (unsigned int i = 0; options->rate && i < options->n_cases; i++)
+		if (options->cases[i]->rated)
+			options->cases[i] = options->cases[i]->rated;
+}
+
 int
 main(int argc, char *argv[])
 {
@@ -470,6 +491,7 @@ main(int argc, char *argv[])
 	if (argc > 1 && strcmp(argv[1], BENCH_COMPARE) == 0)
 		return bench_compare_main(argc - 1, argv + 1);
 	bench_options_parse(argc, argv, &work.options);
+	exchange_rated(&work.options);
 	if (work.options.list || has_peers(&work.options))
 		bench_peers_load();
 	if (work.options.list) {

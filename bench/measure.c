@@ -14,10 +14,14 @@
 /* How often a run of peers is made before it counts as mixed. */
 #define STEADY_ATTEMPTS_MAX 3U
 
+/* Of the rate that was asked for; a run with less has missed it. */
+#define RATE_MIN 0.99
+
 /* One run of one variant, in short. */
 struct sample {
 	enum bench_distance distance;
 	double figure;
+	double rate; /* a second */
 	double syscalls[BENCH_ROLES];
 	double cpu_ns[BENCH_ROLES];
 	double idle_cpu_us;
@@ -130,6 +134,13 @@ verify(const struct measurement *m, const struct bench_run *run)
 	return 0;
 }
 
+/* Is its figure that of a time, and less is better? */
+static bool
+is_of_time(const struct bench_case *bench)
+{
+	return bench->shape == BENCH_LATENCY || bench->shape == BENCH_RATED;
+}
+
 /* What an idle channel costs takes a second to see: once is enough. */
 static bool
 measures_idle(const struct measurement *m, int variant)
@@ -164,8 +175,9 @@ sample_of(const struct measurement *m, int variant, enum bench_distance distance
 		sample.cpu_ns[role] =
 			(double)(window->end_cpu_ns[role] - window->start_cpu_ns[role]) / count;
 	}
-	if (m->block->bench->shape != BENCH_LATENCY)
-		sample.figure = count * 1e9 / (double)(window->end_ns - window->start_ns);
+	sample.rate = count * 1e9 / (double)(window->end_ns - window->start_ns);
+	if (!is_of_time(m->block->bench))
+		sample.figure = sample.rate;
 	else if (ipci_histogram_percentile(&run->histogram, 500, &p50))
 		sample.figure = (double)p50;
 	return sample;
@@ -339,6 +351,12 @@ pick_figure(const struct repetition *repetition, int variant)
 }
 
 static double
+pick_rate(const struct repetition *repetition, int variant)
+{
+	return repetition->samples[variant].rate;
+}
+
+static double
 pick_sender_syscalls(const struct repetition *repetition, int variant)
 {
 	return repetition->samples[variant].syscalls[BENCH_SENDER];
@@ -412,6 +430,22 @@ ratio_to(const struct measurement *m, enum bench_distance distance, int variant,
 	return ratio;
 }
 
+/* Repetitions of a rated case that did not keep up. One request more or less is none. */
+static unsigned int
+missed(const struct measurement *m, enum bench_distance distance, int variant)
+{
+	double asked = m->config.rate, one = 1e9 / (double)m->config.time_ns;
+	unsigned int n = 0;
+
+	for (unsigned int i = 0; i < m->n_repetitions; i++) {
+		const struct sample *sample = &m->repetitions[i].samples[variant];
+
+		if (sample->distance == distance)
+			n += !(sample->rate + one >= asked * RATE_MIN);
+	}
+	return n;
+}
+
 static struct bench_result
 result_of(const struct measurement *m, int variant, enum bench_distance distance)
 {
@@ -423,6 +457,9 @@ result_of(const struct measurement *m, int variant, enum bench_distance distance
 		.size = m->block->size,
 		.layout = m->block->layout,
 		.burst = m->config.burst,
+		.rate = m->config.rate,
+		.achieved = over_group(m, distance, variant, pick_rate).median,
+		.missed = missed(m, distance, variant),
 		.wait = m->block->wait,
 		.waited_as = wait_of(m->plan, m->block, variant),
 		.distance = distance,

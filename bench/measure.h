@@ -34,6 +34,9 @@ struct bench_result {
 	size_t size;
 	struct bench_layout layout;
 	unsigned int burst;        /* 0: none */
+	unsigned int rate;         /* of a rated case: requests a second asked for, */
+	double achieved;           /* got, */
+	unsigned int missed;       /* and repetitions that got less than 99 % */
 	enum bench_wait wait;      /* of the block */
 	enum bench_wait waited_as; /* of this variant */
 	enum bench_distance distance;

@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <libipc/pool.h>
+
 #include "measure.h"
 #include "options.h"
 
@@ -28,6 +30,7 @@ enum {
 	OPTION_WORKERS,
 	OPTION_DEPTH,
 	OPTION_BURST,
+	OPTION_RATE,
 	OPTION_REPEAT,
 	OPTION_CPUS,
 	OPTION_WAIT,
@@ -64,6 +67,11 @@ static const struct argp_option options_known[] = {
 		.arg = "N",
 		.doc = "stream alone: flush after each N messages (default: as packets fill); "
 		       "a loop does not"},
+	{.name = "rate",
+		.key = OPTION_RATE,
+		.arg = "N",
+		.doc = "fanout alone: N requests a second to all workers, each sent when it is "
+		       "due and timed from then on, whatever comes back; the parent spins"},
 	{.name = "repeat",
 		.key = OPTION_REPEAT,
 		.arg = "N",
@@ -141,6 +149,7 @@ static const char before[] =
 	"  ipc-bench --quick\n"
 	"  ipc-bench --wait spin --size 64,1K,8K roundtrip\n"
 	"  ipc-bench --workers 16 --depth 1,4,16 --engine uring fanout\n"
+	"  ipc-bench --rate 200000 --workers 4,16 fanout\n"
 	"  ipc-bench --record 64K --sndbuf 1M --json stream.json stream\n"
 	"  ipc-bench compare --fail-above 10% before.json after.json\n";
 
@@ -368,6 +377,35 @@ help(void)
 	exit(fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
 }
 
+/* The options that take one number or size. */
+static error_t
+parse_amount(int key, const char *arg, struct bench_options *options)
+{
+	switch (key) {
+	case OPTION_BURST:
+		options->burst = one_number("--burst", arg, 1, BENCH_BURST_LIMIT);
+		return 0;
+	case OPTION_RATE:
+		options->rate = one_number("--rate", arg, 1, BENCH_RATE_LIMIT);
+		return 0;
+	case OPTION_REPEAT:
+		options->repeat = one_number("--repeat", arg, 1, BENCH_REPEAT_LIMIT);
+		return 0;
+	case OPTION_TIME:
+		options->time_ms = one_number("--time", arg, 1, TIME_MS_MAX);
+		return 0;
+	case OPTION_RECORD:
+		options->record_max = one_size(
+			"--record", arg, IPC_CHANNEL_RECORD_MAX_MIN, IPC_CHANNEL_RECORD_MAX_LIMIT);
+		return 0;
+	case OPTION_SNDBUF:
+		options->send_buffer = one_size("--sndbuf", arg, 4096, INT_MAX / 2);
+		return 0;
+	default:
+		return ARGP_ERR_UNKNOWN;
+	}
+}
+
 static error_t
 parse_option(int key, char *arg, struct argp_state *state)
 {
@@ -396,12 +434,6 @@ parse_option(int key, char *arg, struct argp_state *state)
 	case OPTION_DEPTH:
 		parse_list("--depth", arg, BENCH_DEPTH_LIMIT, options->depths, &options->n_depths);
 		return 0;
-	case OPTION_BURST:
-		options->burst = one_number("--burst", arg, 1, BENCH_BURST_LIMIT);
-		return 0;
-	case OPTION_REPEAT:
-		options->repeat = one_number("--repeat", arg, 1, BENCH_REPEAT_LIMIT);
-		return 0;
 	case OPTION_CPUS:
 		parse_cpus(options, arg);
 		return 0;
@@ -411,23 +443,13 @@ parse_option(int key, char *arg, struct argp_state *state)
 	case OPTION_ENGINE:
 		parse_engine(options, arg);
 		return 0;
-	case OPTION_RECORD:
-		options->record_max = one_size(
-			"--record", arg, IPC_CHANNEL_RECORD_MAX_MIN, IPC_CHANNEL_RECORD_MAX_LIMIT);
-		return 0;
-	case OPTION_SNDBUF:
-		options->send_buffer = one_size("--sndbuf", arg, 4096, INT_MAX / 2);
-		return 0;
-	case OPTION_TIME:
-		options->time_ms = one_number("--time", arg, 1, TIME_MS_MAX);
-		return 0;
 	case OPTION_HELP:
 		help();
 	case ARGP_KEY_ARG:
 		add_case(options, arg);
 		return 0;
 	default:
-		return ARGP_ERR_UNKNOWN;
+		return parse_amount(key, arg, options);
 	}
 }
 
@@ -437,7 +459,10 @@ fill_in_layouts(struct bench_options *options)
 {
 	static const unsigned int workers[] = {1, 4, 16, 64}, depths[] = {1, 16};
 
-	if (options->n_workers && !options->n_depths) {
+	if (options->n_workers && !options->n_depths && options->rate) {
+		options->depths[0] = IPC_POOL_DEPTH_DEFAULT;
+		options->n_depths = 1;
+	} else if (options->n_workers && !options->n_depths) {
 		memcpy(options->depths, depths, sizeof(depths));
 		options->n_depths = BENCH_ARRAY_SIZE(depths);
 	} else if (options->n_depths && !options->n_workers) {

@@ -24,6 +24,7 @@ struct bench_options {
 	unsigned int workers[BENCH_LIST_LIMIT], depths[BENCH_LIST_LIMIT];
 	unsigned int n_workers, n_depths; /* both or neither; 0: the case's own */
 	unsigned int burst;               /* 0: none */
+	unsigned int rate;                /* 0: none */
 	unsigned int repeat;
 	unsigned int cpus[BENCH_ROLES];
 	bool has_wait;

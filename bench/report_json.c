@@ -62,12 +62,13 @@ options_object(const struct bench_report *report)
 {
 	const struct bench_options *options = report->options;
 
-	return json_pack("{sb, si, si, s[ii], so, so, so}", "quick", (int)options->quick, "repeat",
-		(int)options->repeat, "time_ms", (int)options->time_ms, "cpus",
+	return json_pack("{sb, si, si, s[ii], so, so, so, so}", "quick", (int)options->quick,
+		"repeat", (int)options->repeat, "time_ms", (int)options->time_ms, "cpus",
 		(int)options->cpus[BENCH_SENDER], (int)options->cpus[BENCH_RECEIVER], "record",
 		number((double)options->record_max), "sndbuf",
 		number(options->send_buffer ? (double)options->send_buffer : NAN), "burst",
-		number(options->burst ? (double)options->burst : NAN));
+		number(options->burst ? (double)options->burst : NAN), "rate",
+		number(options->rate ? (double)options->rate : NAN));
 }
 
 static json_t *

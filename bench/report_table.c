@@ -121,7 +121,7 @@ static const char *
 layout_text(char text[CELL], const struct bench_result *result)
 {
 	text[0] = '\0';
-	if (result->bench->shape == BENCH_FANOUT)
+	if (bench_has_workers(result->bench))
 		snprintf(text, CELL, "%ux%u", result->layout.workers, result->layout.depth);
 	return text;
 }
@@ -155,6 +155,33 @@ print_fanout(const struct bench_result *result, FILE *file)
 }
 
 static void
+print_rated_head(FILE *file)
+{
+	fprintf(file, "%5s %-6s %-5s %-7s %7s  %-12s %6s %6s %7s %7s  %s\n", "bytes", "K x D",
+		"CPUs", "variant", "p50 us", "min..max", "of raw", "p99", "p99.9", "k/s", "CPU ns");
+}
+
+static void
+print_rated(const struct bench_result *result, FILE *file)
+{
+	char ratio[CELL], p99[CELL], p999[CELL], achieved[CELL], cpu[CELL], layout[CELL];
+	char mark[CELL] = "";
+	struct cells cells;
+
+	fill_cells(&cells, result, 1e-3, 1);
+	if (result->missed)
+		snprintf(mark, CELL, "  MISSED %.0f k/s %u of %u times", result->rate / 1e3,
+			result->missed, result->repetitions);
+	fprintf(file, "%5s %-6s %-5s %-7s %7s  %-12s %6s %6s %7s %7s  %s%s\n", cells.size,
+		layout_text(layout, result), bench_distance_names[result->distance],
+		bench_variant_names[result->variant], cells.figure, cells.spread,
+		three_digits(ratio, result->ratios[BENCH_RAW]),
+		three_digits(p99, result->p99_ns / 1e3), three_digits(p999, result->p999_ns / 1e3),
+		three_digits(achieved, result->achieved / 1e3),
+		three_digits(cpu, result->cpu_ns_per_message[BENCH_SENDER]), mark);
+}
+
+static void
 print_head(const struct bench_case *bench, FILE *file)
 {
 	switch (bench->shape) {
@@ -163,6 +190,9 @@ print_head(const struct bench_case *bench, FILE *file)
 		break;
 	case BENCH_FANOUT:
 		print_fanout_head(file);
+		break;
+	case BENCH_RATED:
+		print_rated_head(file);
 		break;
 	default:
 		print_throughput_head(bench, file);
@@ -194,6 +224,9 @@ print_result(const struct bench_result *result, FILE *file)
 		break;
 	case BENCH_FANOUT:
 		print_fanout(result, file);
+		break;
+	case BENCH_RATED:
+		print_rated(result, file);
 		break;
 	default:
 		print_throughput(result, file);

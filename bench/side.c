@@ -186,7 +186,7 @@ bench_channel_options(const struct bench_config *config)
 		.record_max = config->record_max,
 		.fds_max = config->bench->fds_max,
 		/* Workers share a CPU: one who spins is in the way of the one who is waited for. */
-		.spin_us = config->bench->shape == BENCH_FANOUT ? -1 : bench_spin_us(config),
+		.spin_us = bench_has_workers(config->bench) ? -1 : bench_spin_us(config),
 		.send_buffer = config->send_buffer,
 	};
 }
@@ -195,7 +195,7 @@ bench_channel_options(const struct bench_config *config)
 static bool
 is_worker(const struct bench_side *side)
 {
-	return side->config->bench->shape == BENCH_FANOUT && side->role == BENCH_RECEIVER;
+	return bench_has_workers(side->config->bench) && side->role == BENCH_RECEIVER;
 }
 
 static bool

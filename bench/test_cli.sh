@@ -64,6 +64,11 @@ for list in '' , 0 4, ,4 4,,16 -1 4x 257 1,abc 99999999999999999999; do
 	refuses 2 "\\--workers wants" --workers "$list"
 	refuses 2 "\\--depth wants" --depth "$list"
 done
+for number in '' 0 -1 1x 100000001; do
+	refuses 2 "\\--rate" --rate "$number"
+done
+refuses 2 "stream is left out: it takes no --rate" --rate 1000 stream
+refuses 2 "fanout leaves out --wait sleep: with --rate the parent spins" --rate 1000 --wait sleep fanout
 for number in '' 0 -1 1x 65537; do
 	refuses 2 "\\--burst" --burst "$number"
 done
@@ -99,6 +104,14 @@ cpu=$(sed -n 's/^Cpus_allowed_list:[^0-9]*\([0-9]*\).*/\1/p' /proc/self/status)
 	succeeds $tiny --cpus "$cpu,$cpu" fds
 	succeeds $tiny --cpus "$cpu,$cpu" --workers 3 fanout
 	succeeds $tiny --wait spin --depth 2 --workers 1,3 --size 8,4K fanout
+	succeeds $tiny --rate 5000 --workers 1,3 --json "$directory/rate.json" fanout fds
+	grep -q "^ipc-bench: fds is left out: it takes no --rate" "$directory/stderr" ||
+		fail "fds takes --rate: $(cat "$directory/stderr")"
+	# More than any machine can do.
+	succeeds $tiny --rate 100000000 --workers 2 --json "$directory/missed.json" \
+		--csv "$directory/missed.csv" fanout
+	grep -q "MISSED 100000 k/s 1 of 1 times" "$directory/stdout" ||
+		fail "a rate that was missed is not marked: $(cat "$directory/stdout")"
 	# More outstanding than a socket takes.
 	succeeds $tiny --sndbuf 4K --record 4K --depth 256 --workers 2 --size 1K fanout
 	succeeds $tiny --engine epoll --json "$directory/epoll.json" --workers 2 roundtrip stream fanout
@@ -184,6 +197,19 @@ assert variants("epoll", "roundtrip") == {"raw", "channel", "epoll"}
 assert variants("burst", "stream") == DIRECT | {"raw-batch"}
 assert not variants("burst", "fds")
 assert variants("without", "fanout") == {"raw", "epoll", "pool"}
+
+RATED = {"rate_per_s", "achieved_per_s", "missed_runs", "p50_ns", "p99_ns", "p999_ns", "max_ns"}
+for name, asked in ("rate", 5000), ("missed", 100000000):
+    assert variants(name, "fanout") == {"raw", "pool"} | loops, name
+    assert not variants(name, "fds"), name
+    with open(f"{sys.argv[3]}/{name}.json") as file:
+        for result in json.load(file)["results"]:
+            assert RATED <= set(result) and "requests_per_s" not in result, result
+            assert result["rate_per_s"] == asked, result
+            assert name == "rate" or result["missed_runs"] == result["repetitions"], result
+with open(f"{sys.argv[3]}/missed.csv") as file:
+    for row in csv.DictReader(file):
+        assert float(row["missed_runs"]) > 0 and float(row["rate_per_s"]) == 1e8, row
 
 with open(sys.argv[2]) as file:
     rows = list(csv.DictReader(file))
