@@ -400,6 +400,22 @@ percentile(const struct ipci_histogram *histogram, unsigned int per_mille)
 	return ipci_histogram_percentile(histogram, per_mille, &value) ? (double)value : NAN;
 }
 
+static void
+fill_tail(struct bench_tail tail[BENCH_TAIL], const struct ipci_histogram *histogram)
+{
+	static const uint64_t steps[] = {1, 2, 5};
+	uint64_t decade = 1, value;
+
+	for (unsigned int i = 0; i < BENCH_TAIL; i++) {
+		tail[i].one_in = decade * steps[i % BENCH_ARRAY_SIZE(steps)];
+		tail[i].ns = ipci_histogram_one_in(histogram, tail[i].one_in, &value)
+		                     ? (double)value
+		                     : NAN;
+		if (i % BENCH_ARRAY_SIZE(steps) == BENCH_ARRAY_SIZE(steps) - 1)
+			decade *= 10;
+	}
+}
+
 static size_t
 packet_size(const struct measurement *m, int variant)
 {
@@ -484,6 +500,7 @@ result_of(const struct measurement *m, int variant, enum bench_distance distance
 		.packet_size = packet_size(m, variant),
 	};
 
+	fill_tail(result.tail, histogram);
 	/* A pool's workers are none of the run's processes. */
 	if (variant == BENCH_POOL)
 		result.syscalls_per_message[BENCH_RECEIVER] =

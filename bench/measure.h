@@ -28,6 +28,14 @@ struct bench_spread {
 
 #define BENCH_REASON_SIZE 160U
 
+/* A time that one in 1, 2, 5, 10, 20 ... requests takes longer than. */
+#define BENCH_TAIL 22U
+
+struct bench_tail {
+	uint64_t one_in;
+	double ns; /* NAN: too few samples */
+};
+
 struct bench_result {
 	const struct bench_case *bench;
 	enum bench_variant variant;
@@ -44,6 +52,7 @@ struct bench_result {
 	struct bench_spread figure;    /* over repetitions: p50 in ns, or messages a second */
 	double ratios[BENCH_VARIANTS]; /* to other variants: medians of those of each repetition */
 	double p50_ns, p90_ns, p99_ns, p999_ns, max_ns; /* of all samples together */
+	struct bench_tail tail[BENCH_TAIL];             /* likewise */
 	uint64_t count;                                 /* round trips or messages measured */
 	double syscalls_per_message[BENCH_ROLES];
 	double cpu_ns_per_message[BENCH_ROLES];

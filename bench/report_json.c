@@ -71,6 +71,22 @@ options_object(const struct bench_report *report)
 		number(options->rate ? (double)options->rate : NAN));
 }
 
+/* From the fastest on: pairs of how many there are to one that takes longer, and a time. */
+static json_t *
+tail_array(const struct bench_result *result)
+{
+	json_t *array = json_array();
+
+	for (unsigned int i = 0; array && i < BENCH_TAIL; i++) {
+		const struct bench_tail *tail = &result->tail[i];
+
+		if (tail->one_in && !isnan(tail->ns))
+			json_array_append_new(array,
+				json_pack("[oo]", number((double)tail->one_in), number(tail->ns)));
+	}
+	return array;
+}
+
 static json_t *
 result_object(const struct bench_result *result)
 {
@@ -87,6 +103,8 @@ result_object(const struct bench_result *result)
 		if (bench_field_applies(field, result))
 			json_object_set_new(object, field->name, number(field->get(result)));
 	}
+	if (object && result->bench->shape != BENCH_THROUGHPUT)
+		json_object_set_new(object, "tail_ns", tail_array(result));
 	if (object && result->reason[0])
 		json_object_set_new(object, "reason", json_string(result->reason));
 	return object;

@@ -170,6 +170,9 @@ for result in report["results"]:
     figure = result[FIGURE.get(result["case"], "messages_per_s")]
     assert figure is None or figure > 0, result
     assert result["count"] > 0, result
+    tail = result.get("tail_ns", [])
+    assert [time for _, time in tail] == sorted(time for _, time in tail), result
+    assert not tail or tail[0][0] == 1, result
     seen.setdefault(result["case"], set()).add(result["variant"])
     if result["case"] == "fanout":
         layouts.add((result["workers"], result["depth"]))

@@ -52,17 +52,13 @@ ipci_histogram_merge(struct ipci_histogram *histogram, const struct ipci_histogr
 		histogram->max = other->max;
 }
 
-bool
-ipci_histogram_percentile(
-	const struct ipci_histogram *histogram, unsigned int per_mille, uint64_t *ret_value)
+/* The value of the sample of that rank, of all in their order; there are more than that. */
+static uint64_t
+value_at(const struct ipci_histogram *histogram, uint64_t rank)
 {
-	uint64_t rank, seen = 0, value;
+	uint64_t seen = 0, value;
 	size_t bucket;
 
-	if (histogram->count * (1000 - per_mille) < UINT64_C(1000) * IPCI_HISTOGRAM_BEYOND_MIN)
-		return false;
-
-	rank = histogram->count * per_mille / 1000;
 	for (bucket = 0; bucket < IPCI_HISTOGRAM_BUCKETS; bucket++) {
 		seen += histogram->buckets[bucket];
 		if (seen > rank)
@@ -70,6 +66,24 @@ ipci_histogram_percentile(
 	}
 
 	value = value_of(bucket);
-	*ret_value = value < histogram->max ? value : histogram->max;
+	return value < histogram->max ? value : histogram->max;
+}
+
+bool
+ipci_histogram_percentile(
+	const struct ipci_histogram *histogram, unsigned int per_mille, uint64_t *ret_value)
+{
+	if (histogram->count * (1000 - per_mille) < UINT64_C(1000) * IPCI_HISTOGRAM_BEYOND_MIN)
+		return false;
+	*ret_value = value_at(histogram, histogram->count * per_mille / 1000);
+	return true;
+}
+
+bool
+ipci_histogram_one_in(const struct ipci_histogram *histogram, uint64_t one_in, uint64_t *ret_value)
+{
+	if (histogram->count / one_in < IPCI_HISTOGRAM_BEYOND_MIN)
+		return false;
+	*ret_value = value_at(histogram, histogram->count - histogram->count / one_in);
 	return true;
 }

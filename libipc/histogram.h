@@ -38,4 +38,13 @@ void ipci_histogram_merge(struct ipci_histogram *histogram, const struct ipci_hi
 bool ipci_histogram_percentile(
 	const struct ipci_histogram *histogram, unsigned int per_mille, uint64_t *ret_value);
 
+/*
+ * The value that one in so many samples exceeds: of 100 the 99th percentile, of a million what no
+ * percentile of thousandths tells.
+ *
+ * Return: whether there are enough samples to say.
+ */
+bool ipci_histogram_one_in(
+	const struct ipci_histogram *histogram, uint64_t one_in, uint64_t *ret_value);
+
 #endif

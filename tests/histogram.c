@@ -57,6 +57,30 @@ check_against_sorted(uint64_t *values, size_t count)
 	}
 }
 
+/* One in so many samples is what a percentile leaves. */
+static void
+test_one_in_many_is_a_percentile(void **state)
+{
+	static const unsigned int one_in[] = {1, 2, 4, 5, 10, 20, 100, 1000};
+	static struct ipci_histogram histogram;
+	uint64_t random = 11, expected, found = 77;
+
+	(void)state;
+	for (unsigned int i = 0; i < SAMPLES; i++)
+		ipci_histogram_add(&histogram, next_random(&random) >> 40);
+	for (size_t i = 0; i < sizeof(one_in) / sizeof(one_in[0]); i++) {
+		assert_true(
+			ipci_histogram_percentile(&histogram, 1000 - 1000 / one_in[i], &expected));
+		assert_true(ipci_histogram_one_in(&histogram, one_in[i], &found));
+		assert_int_equal(found, expected);
+	}
+	assert_true(ipci_histogram_one_in(&histogram, SAMPLES / 10, &found));
+	assert_true(found >= expected);
+	found = 77;
+	assert_false(ipci_histogram_one_in(&histogram, SAMPLES / 10 + SAMPLES / 100, &found));
+	assert_int_equal(found, 77);
+}
+
 /* Values of every magnitude from 1 to 2^40, evenly over their logarithms. */
 static void
 test_all_magnitudes(void **state)
@@ -174,6 +198,7 @@ main(void)
 		cmocka_unit_test(test_too_few_is_blank),
 		cmocka_unit_test(test_huge_is_counted),
 		cmocka_unit_test(test_merge),
+		cmocka_unit_test(test_one_in_many_is_a_percentile),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
