@@ -7,6 +7,9 @@
 #include "fanout.h"
 #include "loop.h"
 
+/* How long a worker may take to end: where others want the CPU, more than a pool gives it. */
+#define GRACE_MS 10000
+
 struct parent {
 	struct bench_pool its;
 	struct bench_side *side;
@@ -142,6 +145,7 @@ bench_pool_begin(struct bench_pool *pool, struct bench_side *side)
 		.worker = &worker,
 		.workers = config->workers,
 		.depth = config->depth,
+		.stop_ms = GRACE_MS,
 		.handler = {.message = on_total, .ended = on_ended},
 		.user = pool,
 	};
