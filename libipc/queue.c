@@ -28,6 +28,8 @@ ipci_packet_cache_finish(struct ipci_packet_cache *cache)
 		packet_free(packet);
 	}
 	cache->n = 0;
+	packet_free(cache->payload);
+	cache->payload = NULL;
 }
 
 static struct ipci_packet *
@@ -71,16 +73,29 @@ packet_get(struct ipc_channel *channel)
 	return packet;
 }
 
-/* Is the packet, of which size bytes were used, worth its memory? */
+/* Is a packet of which size bytes were used worth its memory? */
 static bool
-is_worth_keeping(
-	const struct ipci_packet_cache *cache, const struct ipci_packet *packet, size_t size)
+is_worth_keeping(const struct ipci_packet_cache *cache, size_t size)
 {
 	unsigned int max = IPCI_PACKET_CACHE_MAX;
 
 	if (size <= IPCI_PACKET_CACHE_SMALL)
 		max += cache->n_ports;
-	return cache->n < max && !packet->fragments;
+	return cache->n < max;
+}
+
+/* Keep the larger of two. */
+static void
+put_payload(struct ipci_packet_cache *cache, struct ipci_packet *packet)
+{
+	struct ipci_packet *other = cache->payload;
+
+	if (packet->buffer_size > IPCI_PACKET_CACHE_PAYLOAD ||
+		(other && other->buffer_size >= packet->buffer_size))
+		other = packet;
+	else
+		cache->payload = packet;
+	packet_free(other);
 }
 
 static void
@@ -88,7 +103,11 @@ packet_put(struct ipc_channel *channel, struct ipci_packet *packet)
 {
 	struct ipci_packet_cache *cache = channel->port ? ipci_port_packets(channel->port) : NULL;
 
-	if (!cache || !is_worth_keeping(cache, packet, packet->left_size)) {
+	if (cache && packet->fragments) {
+		put_payload(cache, packet);
+		return;
+	}
+	if (!cache || !is_worth_keeping(cache, packet->left_size)) {
 		packet_free(packet);
 		return;
 	}
@@ -197,10 +216,15 @@ limit_joins(struct ipc_channel *channel)
 
 /* A large message's payload. */
 static struct ipci_packet *
-packet_of_payload(const struct ipc_message *message)
+packet_of_payload(const struct ipc_channel *channel, const struct ipc_message *message)
 {
-	struct ipci_packet *packet = packet_new(message->size);
+	struct ipci_packet_cache *cache = ipci_port_packets(channel->port);
+	struct ipci_packet *packet = cache->payload;
 
+	if (packet && packet->buffer_size >= message->size)
+		cache->payload = NULL;
+	else
+		packet = packet_new(message->size);
 	if (packet) {
 		packet->fragments = true;
 		packet->left = packet->buffer;
@@ -223,7 +247,7 @@ queue_large(struct ipc_channel *channel, const struct ipc_message *message)
 
 	next = packet_get(channel);
 	if (next)
-		payload = packet_of_payload(message);
+		payload = packet_of_payload(channel, message);
 	if (payload)
 		r = ipci_fds_add_dup(&out->fds, message->fds, message->n_fds);
 	if (r < 0) {

@@ -59,11 +59,14 @@ struct ipci_parcel {
 struct ipci_packet_cache {
 	struct ipci_packet *first;
 	unsigned int n;
-	unsigned int n_ports; /* each can have one in flight */
+	unsigned int n_ports;        /* each can have one in flight */
+	struct ipci_packet *payload; /* of a large message, or NULL */
 };
 /* Kept at most: of any size, and beside those, small, one for each port. */
 #define IPCI_PACKET_CACHE_MAX   16U
 #define IPCI_PACKET_CACHE_SMALL 16384U
+/* The bytes of the payload that is kept at most. */
+#define IPCI_PACKET_CACHE_PAYLOAD (1U << 20)
 
 void ipci_packet_cache_finish(struct ipci_packet_cache *cache);
 

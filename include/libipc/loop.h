@@ -63,9 +63,9 @@ extern "C" {
  *
  * An attached channel adds 3 KiB to its own state; while it sends, a second packet of record_max,
  * and as many more as .out_bytes_max allows while its socket is full. Of packets that are
- * sent the loop keeps up to 16 for the next ones, and a small one for each channel. So 64 idle
- * channels are far below 8 MiB: 64 pairs take about 1 MiB, both ends, a loop 0.2 MiB, and their
- * first messages 0.6 MiB more.
+ * sent the loop keeps up to 16 for the next ones, a small one for each channel, and one large
+ * message of up to 1 MiB. So 64 idle channels are far below 8 MiB: 64 pairs take about 1 MiB, both
+ * ends, a loop 0.2 MiB, and their first messages 0.6 MiB more.
  */
 struct ipc_loop;
 
