@@ -10,6 +10,7 @@
 
 #include "channel.h"
 #include "loop.h"
+#include "probes.h"
 #include "sys.h"
 
 #ifndef SO_PASSRIGHTS
@@ -345,6 +346,7 @@ ipci_channel_break(struct ipc_channel *channel)
 
 	if (atomic_compare_exchange_strong(&channel->broken, &none, -EPROTO)) {
 		ipci_count_add(&channel->in.counts.dropped, 1);
+		IPCI_PROBE1(channel__broken, channel->fd);
 		/* The other direction may be waiting in a system call. */
 		(void)ipci_sys_shutdown(channel->fd);
 	}

@@ -7,6 +7,7 @@
 #include "dispatch.h"
 #include "duplicate.h"
 #include "places.h"
+#include "probes.h"
 
 #define NS_PER_MS INT64_C(1000000)
 
@@ -115,6 +116,7 @@ settle(struct ipci_dispatch *dispatch, struct ipci_request *request, int result)
 		ipci_heap_remove(&dispatch->deadlines, &request->deadline);
 	dispatch->live--;
 	count_end(dispatch, result);
+	IPCI_PROBE2(request__ended, request->name, result);
 }
 
 /* The last that is done with a request that is on no list. */
@@ -203,6 +205,7 @@ assign(struct ipci_dispatch *dispatch, struct ipci_place *place, struct ipci_req
 	request->place = place;
 	request->state = IPCI_REQUEST_OUTSTANDING;
 	dispatch->stats.retries += request->is_tried;
+	IPCI_PROBE2(request__sent, request->name, request->is_tried);
 	/* What will not be sent again is not kept. */
 	if (!--request->attempts)
 		drop_duplicate(dispatch, request);
@@ -406,8 +409,10 @@ ipci_dispatch_call(struct ipci_dispatch *dispatch, const struct ipc_message *mes
 	request->caller_id = message->id;
 	request->attempts = (uint16_t)(attempts ? attempts : dispatch->options.attempts);
 	dispatch->live++;
+	IPCI_PROBE2(request__called, request->name, message->size);
 	r = admit(dispatch, request, message, timeout_ms);
 	if (r < 0) {
+		IPCI_PROBE2(request__ended, request->name, r);
 		dispatch->live--;
 		ipci_requests_give_back(&dispatch->requests, request);
 		return r == -EAGAIN ? refuse(dispatch) : r;

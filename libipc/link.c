@@ -5,6 +5,7 @@
 
 #include "base.h"
 #include "link.h"
+#include "probes.h"
 #include "sys.h"
 
 /* How often a wait that looks at the socket without a break looks at the clock. */
@@ -155,7 +156,9 @@ wait_for(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline)
 	}
 
 	ipci_count_add(&lane->counts->waits_slept, 1);
+	IPCI_PROBE2(channel__sleep, lane->fd, transfer->event == POLLOUT);
 	r = sleep_until(transfer, r, deadline);
+	IPCI_PROBE2(channel__wake, lane->fd, r);
 	if (ipci_wait_learns(&lane->wait))
 		ipci_wait_learn(&lane->wait, ipci_sys_now_ns() - start_ns, true);
 	return r;
@@ -216,6 +219,7 @@ ipci_link_send_plain(
 			return send_error(r);
 	}
 	count_packet(lane, r);
+	IPCI_PROBE2(packet__sent, lane->fd, r);
 	return 0;
 }
 
@@ -244,6 +248,7 @@ ipci_link_send(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 		return send_error(r);
 	count_packet(lane, r);
 	ipci_count_add(&lane->counts->fds, n_fds);
+	IPCI_PROBE2(packet__sent, lane->fd, r);
 	return 0;
 }
 
@@ -275,6 +280,7 @@ recv_plain(struct ipci_lane *lane, const struct iovec *part, struct ipci_arrival
 		.truncated = (size_t)r > part->iov_len,
 	};
 	count_packet(lane, r);
+	IPCI_PROBE2(packet__received, lane->fd, r);
 	return 0;
 }
 
@@ -315,5 +321,6 @@ ipci_link_recv(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 		.fds_lost = transfer.message.msg_flags & MSG_CTRUNC,
 	};
 	count_packet(lane, r);
+	IPCI_PROBE2(packet__received, lane->fd, r);
 	return 0;
 }

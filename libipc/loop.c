@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "loop.h"
+#include "probes.h"
 #include "sys.h"
 
 #define ENGINE_VARIABLE "LIBIPC_ENGINE"
@@ -483,7 +484,9 @@ wait_for_work(struct ipc_loop *loop, struct ipci_deadline *deadline)
 	}
 
 	loop->stats.waits_slept++;
+	IPCI_PROBE1(loop__sleep, loop);
 	r = sleep_for_work(loop, deadline, spin_ns > 0 ? ipci_sys_now_ns() : start_ns);
+	IPCI_PROBE2(loop__wake, loop, r);
 	if (r == 0 && ipci_wait_learns(&loop->wait))
 		ipci_wait_learn(&loop->wait, ipci_sys_now_ns() - start_ns, true);
 	return r;

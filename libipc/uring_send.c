@@ -11,6 +11,7 @@
 
 #include <errno.h>
 
+#include "probes.h"
 #include "seam_uring.h"
 #include "uring.h"
 
@@ -101,6 +102,7 @@ count_sent(struct ipci_uring_port *up, int size)
 	ipci_count_add(&counts->records, 1);
 	ipci_count_add(&counts->bytes, (uint64_t)size);
 	ipci_count_add(&counts->fds, up->parcel.n_fds);
+	IPCI_PROBE2(packet__sent, up->port->channel->fd, size);
 }
 
 void

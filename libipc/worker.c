@@ -14,6 +14,7 @@
 
 #include "channel.h"
 #include "loop.h"
+#include "probes.h"
 #include "spawn.h"
 #include "sys.h"
 #include "wait.h"
@@ -131,6 +132,7 @@ ipc_worker_spawn(struct ipc_worker **ret, const struct ipc_worker_options *optio
 		free(worker);
 		return r;
 	}
+	IPCI_PROBE1(worker__started, worker->pid);
 	*ret = worker;
 	return 0;
 }
@@ -176,6 +178,7 @@ reap(struct ipc_worker *worker)
 		.system_us = end.system_us,
 		.max_rss_kib = end.max_rss_kib,
 	};
+	IPCI_PROBE2(worker__ended, worker->pid, end.status);
 	return 0;
 }
 
