@@ -12,7 +12,7 @@
 #include "peers.h"
 #include "peers/peer.h"
 
-/* In the order of the tables; those that were not built are missing where this program lies. */
+/* In the order of the tables; those that were not built are missing. */
 static const char *const modules[] = {
 	"bytes", "mmsg", "mq", "zeromq", "nng", "nanomsg", "boost", "uv", "dbus", "iceoryx", "ucx"};
 
@@ -93,21 +93,31 @@ add_peer(const struct bench_peer *peer, unsigned int n)
 	}
 }
 
+/* Modules are in the folder peers/ beside this program where that was built, and nowhere else:
+   those that are installed are of another build. */
+static void
+module_path(const char *name, char path[PATH_MAX + 64])
+{
+	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX);
+
+	if (n > 0) {
+		path[n] = '\0';
+		strcpy(strrchr(path, '/'), "/peers");
+	}
+	if (n <= 0 || access(path, F_OK) < 0)
+		strcpy(path, BENCH_PEER_DIR);
+	snprintf(path + strlen(path), 64, "/%s.so", name);
+}
+
 /* Return: the module's peers, which last as long as this process; NULL if it is not there. */
 static const struct bench_peer *
 open_module(const char *name)
 {
 	char path[PATH_MAX + 64];
-	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX);
 	const struct bench_peer *found;
 	void *module;
-	char *slash;
 
-	if (n < 0)
-		return NULL;
-	path[n] = '\0';
-	slash = strrchr(path, '/');
-	snprintf(slash, 64, "/peers/%s.so", name);
+	module_path(name, path);
 	if (access(path, F_OK) < 0)
 		return NULL;
 	/* nng has the functions of nanomsg, too: each finds its own first. */
