@@ -96,6 +96,8 @@ symbols() {
 		grep -v '^typedef' | grep -oE '\bipc_[a-z0-9_]+ *\(' | tr -d ' (' | sort -u)
 	[ -n "$map" ] || fail "no symbol was found in libipc.map"
 	same "the map" "$map" "exported symbols" "$exported"
+	same "the map" "$map" "debian/libipc0.symbols" "$(sed -n 's/^ \(ipc_[a-z0-9_]*\)@.*/\1/p' \
+		"$source_root/debian/libipc0.symbols" | sort)"
 	same "functions of the headers" "$declared" "exported symbols" "$exported"
 	odd=$(nm -g --defined-only "$libdir/libipc.a" | awk 'NF == 3 {print $3}' | grep -vE '^ipci?_')
 	[ -z "$odd" ] || fail "the static library defines names that are not its own: $odd"
