@@ -9,7 +9,8 @@ pool=$1 pipes=$2 multi=$3
 for workers in 1 3; do
 	for requests in 1 100 5000; do
 		wanted=$("$pipes" $workers $requests)
-		for got in "$("$pool" $workers $requests)" "$("$pipes" --batch $workers $requests)" \
+		for got in "$("$pool" $workers $requests)" \
+			"$("$pool" --sleep $workers $requests)" "$("$pipes" --batch $workers $requests)" \
 			"$(python3 "$multi" $workers $requests)"; do
 			[ "$got" = "$wanted" ] ||
 				{ echo "$workers workers, $requests requests: $got, not $wanted"; exit 1; }

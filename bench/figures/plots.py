@@ -32,7 +32,7 @@ def point(x, row, key, spread=False, scale=1):
     band = (None, None)
     if spread and row.get("spread_q1") is not None:
         band = (row["spread_q1"] * scale, row["spread_q3"] * scale)
-    return (x, row[key], *band, bool(row.get("missed_runs")))
+    return (x, row[key], *band, 2 * row.get("missed_runs", 0) > row["repetitions"])
 
 
 def series(variant, points, label=None):
@@ -81,7 +81,7 @@ def over_size(results):
         points = {}
         for step, case in (("size-stream", "stream"), ("size-bulk", "bulk")):
             for size in results.values(step, "size"):
-                row = results.row(step, case=case, variant=variant, size=size)
+                row = results.home_row(step, case=case, variant=variant, size=size)
                 if row:
                     points[size] = point(size, row, "bytes_per_s", True, size)
         chosen.append(series(variant, [points[size] for size in sorted(points)]))
@@ -94,7 +94,7 @@ def over_size(results):
 
 def trip_over_size(results):
     chosen = [series(variant, [
-        point(size, results.row("size-roundtrip", variant=variant, size=size), "p50_ns", True)
+        point(size, results.home_row("size-roundtrip", variant=variant, size=size), "p50_ns", True)
         for size in results.values("size-roundtrip", "size")])
         for variant in ("raw", "channel", "epoll", "uring")]
     everything = [p for s in chosen for p in s.points]
@@ -112,7 +112,7 @@ def over_family(results, family, title, xlabel, text):
     if family == "record":
         found = [(results.record(number, step), step) for number, step in found]
     chosen = [series(variant, [
-        point(number, results.row(step, variant=variant, size=64), "messages_per_s", True)
+        point(number, results.home_row(step, variant=variant, size=64), "messages_per_s", True)
         for number, step in found]) for variant in ("raw", "raw-batch", "channel")]
     return gnuplot.lines(
         title, "64-byte messages; higher is better; band: middle half of the runs",
@@ -123,7 +123,7 @@ def over_family(results, family, title, xlabel, text):
 def over_workers(results, key, depth, title, ylabel, text, scale=1):
     counts = results.values("workers", "workers")
     chosen = [series(variant, [
-        point(count, results.row("workers", variant=variant, workers=count, depth=depth), key)
+        point(count, results.home_row("workers", variant=variant, workers=count, depth=depth), key)
         for count in counts]) for variant in ("raw", "epoll", "uring", "pool")]
     better = "higher" if key == "requests_per_s" else "lower"
     return gnuplot.lines(
@@ -133,7 +133,7 @@ def over_workers(results, key, depth, title, ylabel, text, scale=1):
 
 def over_rate(results, key, title):
     found = results.family("rate")
-    chosen = [series(variant, [point(rate, results.row(step, variant=variant), key)
+    chosen = [series(variant, [point(rate, results.home_row(step, variant=variant), key)
                                for rate, step in found])
               for variant in ("raw", "epoll", "uring", "pool")]
     missed = any(p[4] for s in chosen for p in s.points)
@@ -145,16 +145,24 @@ def over_rate(results, key, title):
 
 
 def whole(results):
-    if not results.has("whole"):
-        return None
-    step = results.index["steps"]["whole"]
-    colors = {"libipc pool": LOOKS["pool"][1]}
-    values = [(run["command"], run["median"], colors.get(run["command"], RAW))
-              for run in results.reports["whole"]["results"]]
-    return gnuplot.bars(
-        f"A whole program: start {step['workers']} workers, {step['requests']:,} requests, end",
-        "shorter is better; 64-byte requests", source(results), values,
-        lambda seconds: units.time(seconds * 1e9), 0.27)
+    looks = {"libipc pool": (LOOKS["pool"][1], 1),
+             "libipc pool, all sleep": (LOOKS["pool"][1], "'-'")}
+    points, counts, requests = {}, [], 0
+    for workers, step in results.family("whole"):
+        counts.append(workers)
+        requests = results.index["steps"][step]["requests"]
+        for run in results.reports[step]["results"]:
+            points.setdefault(run["command"], []).append(
+                (workers, run["median"], run["min"], run["max"], False))
+    chosen = []
+    for name, of in points.items():
+        color, dash = looks.get(name, (RAW, 1))
+        chosen.append(Series(name, color, of, dash))
+    return counts and gnuplot.lines(
+        f"A whole program: start the workers, {requests:,} requests, end",
+        "64-byte requests; lower is better; band: all runs", source(results), "workers",
+        "from start to end", chosen, [(str(n), n) for n in counts],
+        lambda seconds: units.tic_time(seconds * 1e9))
 
 
 def peers(results, wait, title):
@@ -187,7 +195,7 @@ def all_plots(results):
     yield "workers-rate", over_workers(
         results, "requests_per_s", 16, "Requests a second, over the number of workers",
         "requests a second", units.tic_rate)
-    yield "rate", over_rate(results, "p99_ns", "The time in which 99 of 100 requests are answered, "
+    yield "rate", over_rate(results, "p50_ns", "The time in which half of the requests are answered, "
                                                "over their rate")
     yield "whole", whole(results)
     yield "peers-spin", peers(results, "spin", "Round trips of 64 bytes through what else there "

@@ -22,7 +22,7 @@ class Results:
                 self.reports[name] = json.load(file)
         runs = collections.Counter()
         for name, report in self.reports.items():
-            for row in report["results"] if name != "whole" else ():
+            for row in () if name.startswith("whole-") else report["results"]:
                 if row["distance"] in ("near", "far"):
                     runs[row["distance"]] += row["repetitions"]
         self.home = runs.most_common(1)[0][0] if runs else "one"
@@ -56,6 +56,14 @@ class Results:
         if row:
             self.given.append(row["distance"])
         return row
+
+    def home_row(self, step, **wanted):
+        """None for that of another distance: on a line it would look like a leap."""
+        row = self.find(step, wanted)
+        if row and not self.is_home(row):
+            self.given.append(f"{row['distance']} and left out")
+            return None
+        return self.row(step, **wanted)
 
     def find(self, step, wanted):
         rows = [row for row in self.reports.get(step, {}).get("results", ())

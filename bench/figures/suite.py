@@ -21,7 +21,7 @@ SCHEMA = "libipc-suite/1"
 
 LEFT_OUT = 2  # the exit status of an ipc-bench that has said why it cannot
 
-WORKERS = 4  # of whole programs
+WHOLE_WORKERS = [1, 2, 4]  # of whole programs
 WHOLE_MS = 100  # the shortest run that is timed
 
 # What each scale gives a run of a sweep, and how fine sweeps are. The last is for tests.
@@ -160,11 +160,12 @@ class Suite:
                                 check=True).stdout
         return any(line.startswith("peers ") for line in listed.splitlines())
 
-    def whole_commands(self, requests):
+    def whole_commands(self, workers, requests):
         folder = os.path.join(self.build, "bench", "whole")
-        arguments = [str(WORKERS), str(requests)]
+        arguments = [str(workers), str(requests)]
         return {
             "libipc pool": [os.path.join(folder, "pool"), *arguments],
+            "libipc pool, all sleep": [os.path.join(folder, "pool"), "--sleep", *arguments],
             "fork and pipes": [os.path.join(folder, "pipes"), *arguments],
             "fork and pipes, batched": [os.path.join(folder, "pipes"), "--batch", *arguments],
             "Python multiprocessing": [sys.executable, "bench/whole/multi.py", *arguments],
@@ -175,7 +176,7 @@ class Suite:
         requests = 1000
         while requests < 10 ** 8:
             fastest = float("inf")
-            for command in list(self.whole_commands(requests).values())[:3]:
+            for command in list(self.whole_commands(WHOLE_WORKERS[-1], requests).values())[:-1]:
                 start = time.monotonic()
                 subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
                 fastest = min(fastest, time.monotonic() - start)
@@ -184,42 +185,48 @@ class Suite:
             requests *= 2
         return requests
 
-    def run_whole(self):
-        if not shutil.which("hyperfine"):
+    def run_whole(self, only):
+        names = {f"whole-{workers}": workers for workers in WHOLE_WORKERS}
+        names = {name: workers for name, workers in names.items()
+                 if not only or only & {name, "whole"}}
+        if names and not shutil.which("hyperfine"):
             self.leave_out("whole", "there is no hyperfine (Debian: hyperfine)")
             return
+        requests = self.enough_requests() if names else 0
+        for name, workers in names.items():
+            self.run_whole_step(name, workers, requests)
+
+    def run_whole_step(self, name, workers, requests):
         start = time.monotonic()
-        self.forget("whole")
-        commands = self.whole_commands(self.enough_requests())
-        say("whole: hyperfine -N", "; ".join(commands))
+        self.forget(name)
+        commands = self.whole_commands(workers, requests)
+        say(f"{name}: hyperfine -N", "; ".join(commands))
         arguments = ["hyperfine", "-N", "--style", "basic", "--warmup", "1",
                      "--runs", str(SCALES[self.scale]["runs"]),
-                     "--export-json", self.path("whole.json"),
-                     "--export-csv", self.path("whole.csv")]
-        for name, command in commands.items():
-            arguments += ["-n", name, shlex.join(command)]
-        with open(self.path("whole.txt"), "w", encoding="utf-8") as said:
+                     "--export-json", self.path(f"{name}.json"),
+                     "--export-csv", self.path(f"{name}.csv")]
+        for label, command in commands.items():
+            arguments += ["-n", label, shlex.join(command)]
+        with open(self.path(f"{name}.txt"), "w", encoding="utf-8") as said:
             status = subprocess.run(arguments, stdout=said, stderr=subprocess.STDOUT,
                                     check=False).returncode
         if status != 0:
             self.failed = True
-            self.forget("whole")
-            self.leave_out("whole", f"hyperfine ended with status {status}")
+            self.forget(name)
+            self.leave_out(name, f"hyperfine ended with status {status}")
             return
-        requests = commands["libipc pool"][-1]
-        programs = [f"'{program} {WORKERS} {requests}'" for program in (
-            "build/bench/whole/pool", "build/bench/whole/pipes", "build/bench/whole/pipes --batch",
-            "bench/whole/multi.py")]
-        self.remember("whole", f"hyperfine -N --warmup 1 {' '.join(programs)}", start)
-        self.index["steps"]["whole"]["requests"] = int(requests)
-        self.index["steps"]["whole"]["workers"] = WORKERS
+        programs = [f"'{program} {workers} {requests}'" for program in (
+            "build/bench/whole/pool", "build/bench/whole/pool --sleep", "build/bench/whole/pipes",
+            "build/bench/whole/pipes --batch", "bench/whole/multi.py")]
+        self.remember(name, f"hyperfine -N --warmup 1 {' '.join(programs)}", start)
+        self.index["steps"][name]["requests"] = requests
         self.save()
 
     def write_csv(self):
         """All rows of ipc-bench, each with its step."""
         header, rows = [], []
         for name in self.index["steps"]:
-            if name == "whole":
+            if name.startswith("whole-"):
                 continue
             with open(self.path(f"{name}.csv"), encoding="utf-8", newline="") as file:
                 reader = csv.DictReader(file)
@@ -242,8 +249,7 @@ class Suite:
                 self.leave_out(name, "this ipc-bench has no such case")
                 continue
             self.run_step(name, arguments)
-        if not only or "whole" in only:
-            self.run_whole()
+        self.run_whole(only)
         self.save()
         self.write_csv()
 
@@ -257,7 +263,8 @@ def main():
     parser.add_argument("--build", default="build")
     given = parser.parse_args()
 
-    names = {name for name, _ in steps(given.scale)} | {"whole"}
+    names = {name for name, _ in steps(given.scale)}
+    names |= {f"whole-{workers}" for workers in WHOLE_WORKERS}
     known = names | {name.partition("-")[0] for name in names}
     if not given.only <= known:
         sys.exit(f"bench/suite: there is no step {', '.join(sorted(given.only - known))}; "
@@ -265,7 +272,8 @@ def main():
     if given.command == "list":
         for name, arguments in steps(given.scale):
             print(f"{name:15} ipc-bench {arguments}")
-        print(f"{'whole':15} hyperfine -N, of bench/whole/")
+        for workers in WHOLE_WORKERS:
+            print(f"whole-{workers:<9} hyperfine -N, of bench/whole/")
         return
     suite = Suite(given.scale, given.out, given.build)
     try:

@@ -270,16 +270,17 @@ def spawn(results):
 
 
 def whole(results):
-    if not results.has("whole"):
-        return None, ["whole"]
-    runs = results.reports["whole"]["results"]
-    ours = runs[0]["median"]
-    rows = [[run["command"], units.time(run["median"] * 1e9),
-             f"{units.time(run['min'] * 1e9)} to {units.time(run['max'] * 1e9)}",
-             units.digits(run["median"] / ours),
-             units.time((run["user"] + run["system"]) * 1e9)] for run in runs]
-    return table(["program", "median", "range", "of libipc's", "CPU, all processes"], rows), \
-        ["whole"]
+    rows, steps = [], []
+    for workers, step in results.family("whole"):
+        steps.append(step)
+        runs = results.reports[step]["results"]
+        ours = runs[0]["median"]
+        rows += [[f"{workers}: {run['command']}", units.time(run["median"] * 1e9),
+                  f"{units.time(run['min'] * 1e9)} to {units.time(run['max'] * 1e9)}",
+                  units.digits(run["median"] / ours),
+                  units.time((run["user"] + run["system"]) * 1e9)] for run in runs]
+    return table(["workers: program", "median", "range", "of libipc's", "CPU, all processes"],
+                 rows), steps
 
 
 def small(results, family, head, name):

@@ -7,7 +7,6 @@
 
 #include <inttypes.h>
 #include <poll.h>
-#include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -140,12 +139,8 @@ main(int argc, char *argv[])
 	struct worker workers[WHOLE_WORKERS_LIMIT];
 	struct whole whole;
 
-	if (argc > 1 && strcmp(argv[1], "--batch") == 0) {
+	if (whole_flag(&argc, &argv, "--batch"))
 		batch = WHOLE_DEPTH;
-		argv[1] = argv[0];
-		argv++;
-		argc--;
-	}
 	whole = whole_parse(argc, argv);
 	for (unsigned int i = 0; i < whole.workers; i++)
 		start(workers, i);

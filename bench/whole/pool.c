@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 
-/* The work of whole.h by a pool of libipc. */
+/* The work of whole.h by a pool of libipc; with --sleep nobody spins before he sleeps. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -88,8 +88,21 @@ replied(struct ipc_pool *pool, int result, struct ipc_message *reply, void *user
 int
 main(int argc, char *argv[])
 {
+	bool sleeps = whole_flag(&argc, &argv, "--sleep");
 	struct work work = {.whole = whole_parse(argc, argv)};
-	const struct ipc_worker_options worker = {.size = sizeof(worker), .run = answer};
+	const struct ipc_channel_options channel = {
+		.size = sizeof(channel),
+		.spin_us = sleeps ? -1 : 0,
+	};
+	const struct ipc_worker_options worker = {
+		.size = sizeof(worker),
+		.run = answer,
+		.channel = &channel,
+	};
+	const struct ipc_loop_options loop_options = {
+		.size = sizeof(loop_options),
+		.spin_us = channel.spin_us,
+	};
 	const struct ipc_pool_options options = {
 		.size = sizeof(options),
 		.worker = &worker,
@@ -97,7 +110,7 @@ main(int argc, char *argv[])
 		.depth = WHOLE_DEPTH,
 	};
 	struct ipc_loop *loop;
-	int r = ipc_loop_create(&loop, NULL);
+	int r = ipc_loop_create(&loop, &loop_options);
 
 	if (r == 0)
 		r = ipc_pool_create(&work.pool, loop, &options);

@@ -7,10 +7,12 @@
  * bytes of REQUESTS requests, end. What each prints is the sum of all answers.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define WHOLE_SIZE          64U /* bytes of a request */
 #define WHOLE_DEPTH         16U /* requests outstanding at one worker */
@@ -20,6 +22,18 @@ struct whole {
 	unsigned int workers;
 	uint64_t requests;
 };
+
+/* Is the first argument this flag? It is taken away then. */
+static inline bool
+whole_flag(int *argc, char ***argv, const char *flag)
+{
+	if (*argc < 2 || strcmp((*argv)[1], flag) != 0)
+		return false;
+	(*argv)[1] = (*argv)[0];
+	++*argv;
+	--*argc;
+	return true;
+}
 
 static inline struct whole
 whole_parse(int argc, char *argv[])
