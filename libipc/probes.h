@@ -10,6 +10,10 @@
 
 #ifdef IPCI_HAS_PROBES
 #include <sys/sdt.h>
+#ifdef __clang__
+/* A GNU extension in the macros of sdt.h, which clang finds where they are used. */
+#pragma clang diagnostic ignored "-Wgnu-zero-variadic-macro-arguments"
+#endif
 #define IPCI_PROBE1(name, a)    DTRACE_PROBE1(libipc, name, a)
 #define IPCI_PROBE2(name, a, b) DTRACE_PROBE2(libipc, name, a, b)
 #else
