@@ -337,10 +337,15 @@ def onecpu(results):
         ["onecpu"]
 
 
-PEER_COLUMNS = [("round trip", 64, "p50_ns", units.time), ("message", 64, "messages_per_s",
-                units.a_second), ("message", 1 << 10, "messages_per_s", units.a_second),
-                ("message", 64 << 10, "bytes_per_s", units.bytes_a_second),
-                ("message", 1 << 20, "bytes_per_s", units.bytes_a_second)]
+PEER_COLUMNS = {
+    "round trip, 64 B": ("round trip", 64, "p50_ns", units.time),
+    "its CPU": ("round trip", 64, "cpu_ns_per_message", units.time),
+    "stream, 64 B": ("message", 64, "messages_per_s", units.a_second),
+    "CPU of a message": ("message", 64, "cpu_ns_per_message", units.time),
+    "stream, 1 KiB": ("message", 1 << 10, "messages_per_s", units.a_second),
+    "bulk, 64 KiB": ("message", 64 << 10, "bytes_per_s", units.bytes_a_second),
+    "bulk, 1 MiB": ("message", 1 << 20, "bytes_per_s", units.bytes_a_second),
+}
 
 
 def peers(results, wait):
@@ -348,9 +353,8 @@ def peers(results, wait):
     for variant in results.values("peers", "variant"):
         rows.append([variant, *(figure(results, results.row(
             "peers", variant=variant, wait=wait, waited_as=wait, unit=unit, size=size), key, text)
-            for unit, size, key, text in PEER_COLUMNS)])
-    return table([f"both {wait}", "round trip, 64 B", "stream, 64 B", "stream, 1 KiB",
-                  "bulk, 64 KiB", "bulk, 1 MiB"], rows), ["peers"]
+            for unit, size, key, text in PEER_COLUMNS.values())])
+    return table([f"both {wait}", *PEER_COLUMNS], rows), ["peers"]
 
 
 def peers_sleep(results):
