@@ -30,6 +30,16 @@ measure() { # STEP,...
 refuses --nonsense
 refuses --out
 refuses --render ''
+for program in render plots; do
+	! python3 bench/figures/$program.py "$directory" >"$directory/said" 2>&1 ||
+		fail "$program found figures"
+	grep -q "^bench/suite: $directory is not what bench/suite leaves" "$directory/said" ||
+		fail "$program: $(cat "$directory/said")"
+done
+status=0
+python3 bench/figures/suite.py measure --build "$build" --out "$directory" --only nonsense \
+	2>"$directory/said" || status=$?
+[ $status -eq 2 ] || fail "--only nonsense: exit status $status"
 bench/suite --help | grep -q '^usage: bench/suite' || fail "no help"
 for scale in '' --quick; do
 	# shellcheck disable=SC2086

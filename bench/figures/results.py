@@ -8,24 +8,30 @@ where the home has too few runs, and whoever shows it can say so."""
 import collections
 import json
 import os
+import sys
 
 
 class Results:
     def __init__(self, directory):
         self.directory = directory
-        with open(os.path.join(directory, "suite.json"), encoding="utf-8") as file:
-            self.index = json.load(file)
-        self.reports = {}
         self.given = []  # distances of the rows given out since somebody looked
-        for name in self.index["steps"]:
-            with open(os.path.join(directory, f"{name}.json"), encoding="utf-8") as file:
-                self.reports[name] = json.load(file)
+        try:
+            self.index = self.read("suite")
+            self.reports = {name: self.read(name) for name in self.index["steps"]}
+        except (OSError, ValueError, KeyError) as error:
+            sys.exit(f"bench/suite: {directory} is not what bench/suite leaves: {error}")
+        if not self.reports:
+            sys.exit(f"bench/suite: {directory} has no figures")
         runs = collections.Counter()
         for name, report in self.reports.items():
             for row in () if name.startswith("whole-") else report["results"]:
                 if row["distance"] in ("near", "far"):
                     runs[row["distance"]] += row["repetitions"]
         self.home = runs.most_common(1)[0][0] if runs else "one"
+
+    def read(self, name):
+        with open(os.path.join(self.directory, f"{name}.json"), encoding="utf-8") as file:
+            return json.load(file)
 
     def has(self, *steps):
         return all(step in self.reports for step in steps)

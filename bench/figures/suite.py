@@ -115,9 +115,10 @@ class Suite:
             pass
 
     def save(self):
-        with open(self.path("suite.json"), "w", encoding="utf-8") as file:
+        with open(self.path("suite.json.new"), "w", encoding="utf-8") as file:
             json.dump(self.index, file, indent=1)
             file.write("\n")
+        os.replace(self.path("suite.json.new"), self.path("suite.json"))
 
     def remember(self, name, command, start):
         self.index["left_out"].pop(name, None)
@@ -254,6 +255,11 @@ class Suite:
         self.write_csv()
 
 
+def refuse(why):
+    print("bench/suite:", why, file=sys.stderr)
+    sys.exit(2)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("command", choices=["list", "measure"])
@@ -267,8 +273,7 @@ def main():
     names |= {f"whole-{workers}" for workers in WHOLE_WORKERS}
     known = names | {name.partition("-")[0] for name in names}
     if not given.only <= known:
-        sys.exit(f"bench/suite: there is no step {', '.join(sorted(given.only - known))}; "
-                 "see bench/suite --list")
+        refuse(f"there is no step {', '.join(sorted(given.only - known))}; see bench/suite --list")
     if given.command == "list":
         for name, arguments in steps(given.scale):
             print(f"{name:15} ipc-bench {arguments}")
@@ -280,6 +285,8 @@ def main():
         suite.measure(given.only)
     except KeyboardInterrupt:
         sys.exit(130)
+    except OSError as error:
+        refuse(error)
     sys.exit(suite.failed)
 
 
