@@ -46,6 +46,12 @@ packet_new(size_t buffer_size)
 		free(packet);
 		return NULL;
 	}
+	/* As the open record's buffer: a forked child forgets what its parent gathered, and what of
+	   it is kept to be used again. */
+	if (ipci_sys_wipe_on_fork(packet->buffer, buffer_size) < 0) {
+		packet_free(packet);
+		return NULL;
+	}
 	return packet;
 }
 
@@ -64,13 +70,7 @@ packet_get(struct ipc_channel *channel)
 			return packet;
 		}
 	}
-	packet = packet_new(size);
-	/* As the open record's buffer: a forked child forgets what its parent gathered. */
-	if (packet && ipci_sys_wipe_on_fork(packet->buffer, size) < 0) {
-		packet_free(packet);
-		packet = NULL;
-	}
-	return packet;
+	return packet_new(size);
 }
 
 /* Is a packet of which size bytes were used worth its memory? */

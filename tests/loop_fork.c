@@ -10,10 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "loop_support.h"
+
+/* Larger than a record, and kept by a loop. */
+#define SECRET_SIZE        400000U
+#define SECRET_MAPPING_MAX (64UL << 20)
 
 struct fixture {
 	struct ipc_loop *loop;
@@ -445,6 +450,60 @@ what_waits_for_a_full_socket_is_sent_once(void **state)
 	fixture_close(&f);
 }
 
+/* Nowhere but on the stack, where the test has it. */
+static void
+find_no_secret(void *arg)
+{
+	const uint64_t *secret = arg;
+	uint64_t words[512];
+	unsigned long start, end;
+	char line[512], access[8];
+	FILE *maps = fopen("/proc/self/maps", "r");
+	int memory = open("/proc/self/mem", O_RDONLY);
+
+	check(maps && memory >= 0);
+	while (fgets(line, sizeof(line), maps)) {
+		check_equal(sscanf(line, "%lx-%lx %7s", &start, &end, access), 3);
+		/* Larger ones are a sanitizer's. */
+		if (strncmp(access, "rw", 2) != 0 || strstr(line, "[stack]") ||
+			end - start > SECRET_MAPPING_MAX)
+			continue;
+		for (; start < end; start += sizeof(words)) {
+			if (pread(memory, words, sizeof(words), (off_t)start) != sizeof(words))
+				continue;
+			for (size_t i = 0; i < sizeof(words) / sizeof(*words); i++)
+				check(words[i] != *secret);
+		}
+	}
+	fclose(maps);
+	close(memory);
+}
+
+static void
+what_was_sent_is_not_in_a_childs_memory(void **state)
+{
+	uint64_t secret = 0x9E3779B97F4A7C15 ^ (uint64_t)getpid();
+	struct ipc_message message = {.size = SECRET_SIZE}, received;
+	struct fixture f;
+	uint64_t *words;
+
+	(void)state;
+	fixture_open(&f);
+	words = mmap(NULL, SECRET_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	check(words != MAP_FAILED);
+	for (size_t i = 0; i < SECRET_SIZE / sizeof(*words); i++)
+		words[i] = secret;
+	message.data = words;
+	check_equal(ipc_channel_post(f.own, &message, 0), 0);
+	munmap(words, SECRET_SIZE);
+	while (ipc_channel_recv(f.peer, &received, 0) == -EAGAIN)
+		check(ipc_loop_turn(f.loop, 10) >= 0);
+	check_equal(received.size, SECRET_SIZE);
+	f.peer = ipc_channel_close(f.peer);
+	child_end(child_start(find_no_secret, &secret));
+	fixture_close(&f);
+}
+
 static void
 live_on_its_own(void *arg)
 {
@@ -748,6 +807,7 @@ main(void)
 		loop_test(a_peer_sees_the_end_though_a_child_holds_the_loop),
 		loop_test(what_was_gathered_before_a_fork_is_sent_once),
 		loop_test(what_waits_for_a_full_socket_is_sent_once),
+		loop_test(what_was_sent_is_not_in_a_childs_memory),
 		loop_test(a_child_may_have_a_loop_of_its_own),
 		loop_test(a_fork_within_a_callback_disturbs_nothing),
 		loop_test(a_child_that_returns_into_the_turn_is_told_and_called_no_more),
