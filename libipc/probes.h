@@ -5,7 +5,8 @@
 /*
  * Where a tracer may look: static probes of the provider libipc, a nop each until somebody does.
  *
- * libipc(7) is their list, for users; a test compares. Nothing where <sys/sdt.h> was not there.
+ * libipc(7) is their list, for users; a test compares. Sites of one name have arguments of the same
+ * types: tracers see one event. Nothing where <sys/sdt.h> was not there.
  */
 
 #ifdef IPCI_HAS_PROBES

@@ -64,7 +64,7 @@ ipci_in_arrive(struct ipci_in *in, struct ipci_arrived *arrived)
 	in->n_arrived++;
 	ipci_count_add(&in->counts.records, arrived->arrival.size > 0);
 	ipci_count_add(&in->counts.bytes, arrived->arrival.size);
-	IPCI_PROBE2(packet__received, in->lane.fd, arrived->arrival.size);
+	IPCI_PROBE2(packet__received, in->lane.fd, (ssize_t)arrived->arrival.size);
 }
 
 static struct ipci_arrived *

@@ -102,7 +102,7 @@ count_sent(struct ipci_uring_port *up, int size)
 	ipci_count_add(&counts->records, 1);
 	ipci_count_add(&counts->bytes, (uint64_t)size);
 	ipci_count_add(&counts->fds, up->parcel.n_fds);
-	IPCI_PROBE2(packet__sent, up->port->channel->fd, size);
+	IPCI_PROBE2(packet__sent, up->port->channel->fd, (ssize_t)size);
 }
 
 void

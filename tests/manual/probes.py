@@ -17,12 +17,17 @@ def of_page(path):
 
 
 def of_library(path):
+    """Sites of one name have arguments of the same types: else a tracer takes one and leaves others."""
     notes = subprocess.run(["readelf", "--notes", "--wide", path], capture_output=True, text=True,
                            check=True).stdout
-    return {(name, len(arguments.split()))
-            for provider, name, arguments in re.findall(
-                r"Provider: (\w+)\s+Name: (\w+)\s.*?Arguments: ([^\n]*)", notes, re.S)
-            if provider == "libipc"}
+    types = {}
+    for provider, name, arguments in re.findall(
+            r"Provider: (\w+)\s+Name: (\w+)\s.*?Arguments: ([^\n]*)", notes, re.S):
+        if provider == "libipc":
+            types.setdefault(name, set()).add(tuple(re.findall(r"(-?\d+)@", arguments)))
+    mixed = {name: of for name, of in types.items() if len(of) > 1}
+    assert not mixed, f"sites of different types: {mixed}"
+    return {(name, len(next(iter(of)))) for name, of in types.items()}
 
 
 def main():
