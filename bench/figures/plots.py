@@ -46,11 +46,14 @@ def source(results):
     """In a few words, below each plot; called once its figures have been found."""
     host = results.host()
     counts = collections.Counter(results.given)
-    (home, _), *others = counts.most_common() or [(results.home, 0)]
-    away = "".join(f", {n} of {len(results.given)} figures {name}" for name, n in others)
+    away = ""
+    for n, (distance, count) in enumerate(counts.most_common()):
+        away += f", {count} of {len(results.given)} figures {distance}" if n else f", {distance}"
     results.given.clear()
+    if not host:
+        return "bench/suite"
     return (f"{host['cpu']}, {host['online_cpus']} CPUs"
-            f"{' of a virtual machine' if host['virtual'] else ''}, {home}{away}; "
+            f"{' of a virtual machine' if host['virtual'] else ''}{away}; "
             f"{host['kernel'].split('-')[0]}; bench/suite")
 
 
@@ -146,7 +149,9 @@ def over_rate(results, key, title):
 
 def whole(results):
     looks = {"libipc pool": (LOOKS["pool"][1], 1),
-             "libipc pool, all sleep": (LOOKS["pool"][1], "'-'")}
+             "libipc pool, all sleep": (LOOKS["pool"][1], "'-'"),
+             "fork and pipes, batched": (RAW, "'-'"),
+             "Python multiprocessing": ("#c4c4c4", "'.'")}
     points, counts, requests = {}, [], 0
     for workers, step in results.family("whole"):
         counts.append(workers)

@@ -52,8 +52,9 @@ def main():
         text = file.read()
     marks = text.count("<!-- begin ")
     text, found = BLOCK.subn(lambda match: block(results, match.group(1)), text)
-    if found != marks:
-        sys.exit(f"bench/suite: {target}: {marks - found} marks have no end of their name")
+    if found != marks or not found:
+        sys.exit(f"bench/suite: {target}: {marks - found or 'no'} marks have "
+                 f"{'no end of their name' if marks else 'been found'}")
     copy_plots(text, results, os.path.dirname(target) or ".")
     with open(target, "w", encoding="utf-8") as file:
         file.write(text)

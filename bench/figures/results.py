@@ -18,7 +18,7 @@ class Results:
         try:
             self.index = self.read("suite")
             self.reports = {name: self.read(name) for name in self.index["steps"]}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, TypeError) as error:
             sys.exit(f"bench/suite: {directory} is not what bench/suite leaves: {error}")
         if not self.reports:
             sys.exit(f"bench/suite: {directory} has no figures")
@@ -49,12 +49,8 @@ class Results:
         return self.index["steps"][step]["command"]
 
     def host(self):
-        """That of any step: the first."""
-        return next(r["host"] for r in self.reports.values() if "host" in r)
-
-    def machine(self):
-        host = self.host()
-        return f"{host['cpu']}, {host['kernel'].split('-')[0]}"
+        """That of any step, the first; None of whole programs alone."""
+        return next((r["host"] for r in self.reports.values() if "host" in r), None)
 
     def row(self, step, **wanted):
         """The row with these values, or None; among distances the home unless it has few runs."""

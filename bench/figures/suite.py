@@ -94,7 +94,7 @@ class Suite:
     def __init__(self, scale, out, build):
         self.scale, self.out, self.build = scale, out, build
         self.bench = os.path.join(build, "bench", "ipc-bench")
-        self.index = {"schema": SCHEMA, "scale": scale, "steps": {}, "left_out": {}}
+        self.index = {"schema": SCHEMA, "steps": {}, "left_out": {}}
         self.failed = False
 
     def path(self, *names):
@@ -109,10 +109,14 @@ class Suite:
         try:
             with open(self.path("suite.json"), encoding="utf-8") as file:
                 index = json.load(file)
-            if index["schema"] == SCHEMA:
-                self.index["steps"] = index["steps"]
-        except (OSError, ValueError, KeyError):
+            if index["schema"] != SCHEMA:
+                raise ValueError(f"its schema is {index['schema']}")
+            self.index["steps"] = dict(index["steps"])
+            self.index["left_out"] = dict(index["left_out"])
+        except FileNotFoundError:
             pass
+        except (ValueError, KeyError, TypeError) as error:
+            refuse(f"{self.path('suite.json')} is of something else, and would be lost: {error}")
 
     def save(self):
         with open(self.path("suite.json.new"), "w", encoding="utf-8") as file:
@@ -124,12 +128,13 @@ class Suite:
         self.index["left_out"].pop(name, None)
         self.index["steps"][name] = {
             "command": command, "at": time.strftime("%Y-%m-%d", time.gmtime()),
-            "seconds": round(time.monotonic() - start, 1)}
+            "seconds": round(time.monotonic() - start, 1), "scale": self.scale}
         self.save()
 
     def forget(self, name):
-        """A step that failed leaves nothing of an earlier one."""
+        """A step that failed leaves nothing of an earlier one, nor one that is interrupted."""
         self.index["steps"].pop(name, None)
+        self.save()
         for ending in ("json", "csv", "txt"):
             try:
                 os.unlink(self.path(f"{name}.{ending}"))
@@ -285,7 +290,7 @@ def main():
         suite.measure(given.only)
     except KeyboardInterrupt:
         sys.exit(130)
-    except OSError as error:
+    except (OSError, subprocess.CalledProcessError) as error:
         refuse(error)
     sys.exit(suite.failed)
 

@@ -63,6 +63,8 @@ def several(results, rows, key, text=units.digits):
 
 def machine(results):
     host = results.host()
+    if not host:
+        return None, []
     hosts = [r["host"] for r in results.reports.values() if "host" in r]
     runs = sum(r.get("repetitions", 0) for r in results.reports.values())
     dropped = sum(r.get("dropped_repetitions", 0) for r in results.reports.values())
@@ -80,7 +82,7 @@ def machine(results):
                    f"{', '.join(engines)}"],
         ["Measured", f"{max(step['at'] for step in steps)}, in "
                      f"{sum(step['seconds'] for step in steps) / 60:.0f} minutes"
-                     f"{'' if results.index['scale'] == 'full' else ', coarsely'}"],
+                     f"{'' if all(step['scale'] == 'full' for step in steps) else ', coarsely'}"],
         ["CPUs were", f"{results.home} each other, unless a cell says otherwise; {dropped} of "
                       f"{runs + dropped} repetitions were dropped, as that changed"],
         ["Others took", f"at most {most('others_cpu_percent'):.1f} % of the CPU time of a step, "
@@ -120,10 +122,16 @@ def trip(results):
             return ""
         return f"{'-' if a < b else ''}{units.time(abs(a - b))}"
 
-    raw, channel, asleep = p50("raw", "spin"), p50("channel", "spin"), p50("raw", "sleep")
+    def beside_raw(variant):
+        """Medians of different runs differ by more than what libipc adds: runs that were side by side."""
+        row = results.row("roundtrip", variant=variant, wait="spin")
+        return raw * row["ratio_to_raw"] if raw and row and row.get("ratio_to_raw") else None
+
+    raw, asleep = p50("raw", "spin"), p50("raw", "sleep")
+    channel = beside_raw("channel")
     row = results.row("roundtrip", variant="raw", wait="spin")
     probe = row.get("probe_ns") if row else None
-    loops = [(p50(variant, "spin"), NAMES.get(variant, variant)) for variant in ("epoll", "uring")]
+    loops = [(beside_raw(variant), NAMES.get(variant, variant)) for variant in ("epoll", "uring")]
     shared = p50("raw", "learn", "onecpu")
     rows = [
         ["a cache line there and back, two CPUs that spin on it",
