@@ -28,6 +28,7 @@ struct comparison {
 	double limit; /* of what is worse, as a part of 1; NAN: none */
 	json_t *runs[2];
 	unsigned int n_compared, n_worse;
+	unsigned int n_alone; /* of the first run, without one like it in the second */
 };
 
 enum {
@@ -248,6 +249,9 @@ conclude(const struct comparison *comparison)
 		fprintf(stderr, "ipc-bench: the two have no result in common\n");
 		return EXIT_FAILURE;
 	}
+	if (comparison->n_alone)
+		printf("\n%u of A are left out: disturbed, or B has none like it.\n",
+			comparison->n_alone);
 	if (isnan(comparison->limit))
 		return EXIT_SUCCESS;
 	printf("\n%u of %u are worse by more than %g %%.\n", comparison->n_worse,
@@ -275,6 +279,7 @@ bench_compare_main(int argc, char *argv[])
 		json_array_foreach(results, i, result)
 		{
 			other = find(comparison.runs[1], result);
+			comparison.n_alone += !other;
 			if (other)
 				compare(&comparison, result, other);
 		}
