@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "faults.h"
+#include "faults_each.h"
 #include "faults_traffic.h"
 
 static const struct use uses[] = {
@@ -39,13 +39,7 @@ static const struct use uses[] = {
 	},
 };
 
-/* The errors that a call can give for good, and those that pass by themselves. */
-struct errors {
-	enum faulty call;
-	int lasting[10], passing[3];
-};
-
-static const struct errors packet_errors[] = {
+static const struct fault_errors packet_errors[] = {
 	{FAULTY_SENDMSG,
 		{EAGAIN, ENOMEM, ENOBUFS, EPIPE, ECONNRESET, ETOOMANYREFS, EPERM, EINVAL, EBADF},
 		{EINTR}},
@@ -55,12 +49,12 @@ static const struct errors packet_errors[] = {
 	{FAULTY_POLL, {ENOMEM, EINVAL}, {EINTR}},
 };
 
-static const struct errors descriptor_errors[] = {
+static const struct fault_errors descriptor_errors[] = {
 	{FAULTY_FCNTL, {EMFILE, EBADF, ENOMEM}, {EINTR}},
 	{FAULTY_FSTAT, {EBADF, ENOMEM}, {EINTR}},
 };
 
-static const struct errors birth_errors[] = {
+static const struct fault_errors birth_errors[] = {
 	{FAULTY_SOCKETPAIR, {EMFILE, ENFILE, ENOMEM, ENOBUFS}, {EINTR}},
 	{FAULTY_SETSOCKOPT, {EPERM, ENOMEM, ENOBUFS}, {EINTR}},
 	{FAULTY_GETSOCKOPT, {ENOBUFS, EBADF}, {EINTR}},
@@ -68,14 +62,14 @@ static const struct errors birth_errors[] = {
 	{FAULTY_MADVISE, {EINVAL, ENOMEM}, {EINTR}},
 };
 
-static const struct errors memory_errors[] = {
+static const struct fault_errors memory_errors[] = {
 	{FAULTY_MMAP, {ENOMEM}, {0}},
 	{FAULTY_MREMAP, {ENOMEM}, {0}},
 	{FAULTY_MALLOC, {ENOMEM}, {0}},
 };
 
 /* Nobody need hear of these. */
-static const struct errors harmless_errors[] = {
+static const struct fault_errors harmless_errors[] = {
 	{FAULTY_CLOSE, {EIO, EINTR}, {0}},
 	{FAULTY_CLOSE_RANGE, {ENOSYS, EPERM, EINVAL}, {EINTR}},
 	{FAULTY_OPEN, {ENOENT, EACCES, EMFILE, ENFILE, ENOMEM}, {EINTR}},
@@ -84,52 +78,20 @@ static const struct errors harmless_errors[] = {
 	{FAULTY_SHUTDOWN, {ENOTCONN}, {EINTR}},
 };
 
-/* What is being used, for those who look for why a test failed. */
-static const char *in_use;
-
-static void
-use_under(const struct use *use, const struct fault *fault)
+static bool
+use_under(const struct fault *fault, const void *arg)
 {
-	fault_arm(fault);
-	in_use = use->name;
+	const struct use *use = arg;
+
+	fault_trial_begin(fault, use->name);
 	use_channels(use);
-	in_use = NULL;
+	return fault_trial_end();
 }
 
-/* Fail the first call, the second ...: until the use does not come to that one. */
-static void
-fail_each(const struct use *use, struct fault fault)
+static struct fault_trial
+trial_of(const struct use *use)
 {
-	unsigned int step = test_count(1, 11);
-
-	/* A use that never comes to its end has gone round in circles. */
-	alarm(TEST_SECONDS_MAX);
-	fault.nth = step > 1 ? 1 + (unsigned int)test_random_below(step) : 1;
-	for (;; fault.nth += step) {
-		use_under(use, &fault);
-		if (!fault_count())
-			return;
-	}
-}
-
-static void
-fail_with_all(const struct use *use, const struct errors *errors)
-{
-	struct fault fault = {.call = errors->call};
-	const int *error;
-
-	for (error = errors->lasting; *error; error++) {
-		fault.error = *error;
-		fault.onward = false;
-		fail_each(use, fault);
-		fault.onward = true;
-		fail_each(use, fault);
-	}
-	fault.onward = false;
-	for (error = errors->passing; *error; error++) {
-		fault.error = *error;
-		fail_each(use, fault);
-	}
+	return (struct fault_trial){.run = use_under, .arg = use, .full_step = 1, .quick_step = 11};
 }
 
 /* A wrapper that never saw a call is one that the linker has not put in place. */
@@ -145,23 +107,24 @@ expect_called(enum faulty call)
 }
 
 static void
-fail_table(const struct errors *errors, size_t n, bool every_call_works)
+fail_uses(const struct fault_errors *table, size_t n, bool every_call_works)
 {
 	struct use use;
+	const struct fault_trial trial = trial_of(&use);
 	size_t i, k;
 
 	for (i = 0; i < n; i++) {
 		for (k = 0; k < sizeof(uses) / sizeof(uses[0]); k++) {
 			use = uses[k];
 			use.every_call_works = every_call_works;
-			fail_with_all(&use, &errors[i]);
+			fail_call(&trial, &table[i]);
 		}
-		expect_called(errors[i].call);
+		expect_called(table[i].call);
 	}
 }
 
-#define fail_all(table, every_call_works) \
-	fail_table((table), sizeof(table) / sizeof((table)[0]), (every_call_works))
+#define fail_all_uses(table, every_call_works) \
+	fail_uses((table), sizeof(table) / sizeof((table)[0]), (every_call_works))
 
 static void
 without_any_fault(void **state)
@@ -170,42 +133,42 @@ without_any_fault(void **state)
 
 	(void)state;
 	for (i = 0; i < sizeof(uses) / sizeof(uses[0]); i++)
-		use_under(&uses[i], NULL);
+		(void)use_under(NULL, &uses[i]);
 }
 
 static void
 packets_fail(void **state)
 {
 	(void)state;
-	fail_all(packet_errors, false);
+	fail_all_uses(packet_errors, false);
 }
 
 static void
 descriptors_fail(void **state)
 {
 	(void)state;
-	fail_all(descriptor_errors, false);
+	fail_all_uses(descriptor_errors, false);
 }
 
 static void
 births_fail(void **state)
 {
 	(void)state;
-	fail_all(birth_errors, false);
+	fail_all_uses(birth_errors, false);
 }
 
 static void
 allocations_fail(void **state)
 {
 	(void)state;
-	fail_all(memory_errors, false);
+	fail_all_uses(memory_errors, false);
 }
 
 static void
 harmless_calls_fail(void **state)
 {
 	(void)state;
-	fail_all(harmless_errors, true);
+	fail_all_uses(harmless_errors, true);
 }
 
 /* An interrupted call is made again, and nobody hears of it. */
@@ -213,6 +176,7 @@ static void
 signals_interrupt_each_call(void **state)
 {
 	struct use use;
+	const struct fault_trial trial = trial_of(&use);
 	size_t i;
 	int call;
 
@@ -221,7 +185,8 @@ signals_interrupt_each_call(void **state)
 		use = uses[i];
 		use.every_call_works = true;
 		for (call = 0; call < FAULTY_CLONE; call++)
-			fail_each(&use, (struct fault){.call = (enum faulty)call, .error = EINTR});
+			fail_each(
+				&trial, (struct fault){.call = (enum faulty)call, .error = EINTR});
 	}
 }
 
@@ -231,13 +196,15 @@ nothing_is_sent(void **state)
 {
 	static const int errors[] = {EAGAIN, ENOMEM, ENOBUFS, EPIPE};
 	struct fault fault = {.above = 1, .onward = true};
+	struct fault_trial trial;
 	size_t i, k;
 
 	(void)state;
 	for (i = 0; i < sizeof(uses) / sizeof(uses[0]); i++) {
+		trial = trial_of(&uses[i]);
 		for (k = 0; k < sizeof(errors) / sizeof(errors[0]); k++) {
 			fault.error = errors[k];
-			fail_each(&uses[i], fault);
+			fail_each(&trial, fault);
 		}
 	}
 }
@@ -260,7 +227,7 @@ large_packets_fail(void **state)
 			use.posted_max =
 				limits[k] - 24 < use.posted_max ? limits[k] - 24 : use.posted_max;
 			fault.above = limits[k];
-			use_under(&use, &fault);
+			(void)use_under(&fault, &use);
 			check(fault_count() || limits[k] > 40000);
 		}
 	}
@@ -269,11 +236,7 @@ large_packets_fail(void **state)
 static int
 fault_end(void **state)
 {
-	if (in_use)
-		(void)fprintf(stderr, "with %s, in \"%s\"\n", fault_text(), in_use);
-	in_use = NULL;
-	fault_inside(false);
-	fault_arm(NULL);
+	fault_over();
 	return test_end(state);
 }
 

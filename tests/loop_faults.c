@@ -7,11 +7,9 @@
  */
 
 #include <poll.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
-#include "faults.h"
+#include "faults_each.h"
 #include "loop_support.h"
 
 /* Of each pair, both ways: small ones, a large one, some with a descriptor. */
@@ -23,12 +21,7 @@
 /* Turns in which all is done that can be while something fails. */
 #define TURNS 8
 
-struct errors {
-	enum faulty call;
-	int lasting[6], passing[3];
-};
-
-static const struct errors birth_errors[] = {
+static const struct fault_errors birth_errors[] = {
 	{FAULTY_EPOLL_CREATE, {EMFILE, ENFILE, ENOMEM}, {EINTR}},
 	{FAULTY_EVENTFD, {EMFILE, ENFILE, ENODEV, ENOMEM}, {EINTR}},
 	{FAULTY_TIMERFD_CREATE, {EMFILE, ENFILE, ENODEV, ENOMEM}, {EINTR}},
@@ -39,7 +32,7 @@ static const struct errors birth_errors[] = {
 	{FAULTY_URING_BUFFERS, {ENOMEM, EINVAL}, {0}},
 };
 
-static const struct errors use_errors[] = {
+static const struct fault_errors use_errors[] = {
 	{FAULTY_EPOLL_CTL, {ENOMEM, ENOSPC}, {EINTR}},
 	{FAULTY_EPOLL_WAIT, {0}, {EINTR}},
 	{FAULTY_TIMERFD_SETTIME, {0}, {EINTR}},
@@ -51,14 +44,14 @@ static const struct errors use_errors[] = {
 	{FAULTY_URING_WAIT, {EAGAIN, EBUSY, ENOMEM}, {EINTR, EBADR}},
 };
 
-static const struct errors packet_errors[] = {
+static const struct fault_errors packet_errors[] = {
 	{FAULTY_SENDMSG, {EAGAIN, ENOMEM, ETOOMANYREFS}, {EINTR, ENOBUFS}},
 	{FAULTY_SEND, {EAGAIN, ENOMEM}, {EINTR, ENOBUFS}},
 	{FAULTY_RECVMSG, {EAGAIN, ENOMEM, ENOBUFS}, {EINTR, ECONNRESET}},
 	{FAULTY_RECV, {EAGAIN, ENOMEM, ENOBUFS}, {EINTR, ECONNRESET}},
 };
 
-static const struct errors memory_errors[] = {
+static const struct fault_errors memory_errors[] = {
 	{FAULTY_MMAP, {ENOMEM}, {0}},
 	{FAULTY_MALLOC, {ENOMEM}, {0}},
 	{FAULTY_CALLOC, {ENOMEM}, {0}},
@@ -317,17 +310,15 @@ scene_close(struct scene *scene)
 	check_equal(close(scene->pipe[1]), 0);
 }
 
-static const char *in_use;
-
-static void
-use_loop(const struct fault *fault)
+static bool
+use_loop(const struct fault *fault, const void *arg)
 {
 	int64_t give_up_ms = now_ms() + TEST_WAIT_MS;
-	unsigned int open = descriptors_open(), turns;
 	struct scene scene;
+	unsigned int turns;
 
-	fault_arm(fault);
-	in_use = fault ? fault_text() : "no fault";
+	(void)arg;
+	fault_trial_begin(fault, "a loop");
 	if (scene_open(&scene)) {
 		for (turns = 0; turns < TURNS && !is_done(&scene); turns++) {
 			if (turns == 1)
@@ -344,57 +335,16 @@ use_loop(const struct fault *fault)
 		}
 		scene_close(&scene);
 	}
-	check_equal(fault_memory(), 0);
-	check_equal(descriptors_open(), open);
-	in_use = NULL;
+	return fault_trial_end();
 }
 
-/* Fail the first call, the second ...: until the use does not come to that one. */
-static void
-fail_each(struct fault fault)
-{
-	unsigned int step = test_count(1, 7);
-
-	alarm(TEST_SECONDS_MAX);
-	fault.nth = step > 1 ? 1 + (unsigned int)test_random_below(step) : 1;
-	for (;; fault.nth += step) {
-		use_loop(&fault);
-		if (!fault_count())
-			return;
-	}
-}
-
-static void
-fail_table(const struct errors *errors, size_t n)
-{
-	struct fault fault;
-	const int *error;
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		fault = (struct fault){.call = errors[i].call};
-		for (error = errors[i].lasting; *error; error++) {
-			fault.error = *error;
-			fault.onward = false;
-			fail_each(fault);
-			fault.onward = true;
-			fail_each(fault);
-		}
-		fault.onward = false;
-		for (error = errors[i].passing; *error; error++) {
-			fault.error = *error;
-			fail_each(fault);
-		}
-	}
-}
-
-#define fail_all(table) fail_table((table), sizeof(table) / sizeof((table)[0]))
+static const struct fault_trial loop_trial = {.run = use_loop, .full_step = 1, .quick_step = 7};
 
 static void
 without_any_fault(void **state)
 {
 	(void)state;
-	use_loop(NULL);
+	(void)use_loop(NULL, NULL);
 	/* A wrapper that never saw a call is one that the linker has not put in place. */
 	check(fault_calls(FAULTY_EVENTFD) && fault_calls(FAULTY_CALLOC));
 	check(fault_calls(is_on_uring() ? FAULTY_URING_SUBMIT : FAULTY_EPOLL_WAIT));
@@ -404,38 +354,34 @@ static void
 births_fail(void **state)
 {
 	(void)state;
-	fail_all(birth_errors);
+	fail_all(&loop_trial, birth_errors);
 }
 
 static void
 uses_fail(void **state)
 {
 	(void)state;
-	fail_all(use_errors);
+	fail_all(&loop_trial, use_errors);
 }
 
 static void
 packets_fail(void **state)
 {
 	(void)state;
-	fail_all(packet_errors);
+	fail_all(&loop_trial, packet_errors);
 }
 
 static void
 allocations_fail(void **state)
 {
 	(void)state;
-	fail_all(memory_errors);
+	fail_all(&loop_trial, memory_errors);
 }
 
 static int
 fault_end(void **state)
 {
-	if (in_use)
-		(void)fprintf(stderr, "with %s\n", in_use);
-	in_use = NULL;
-	fault_inside(false);
-	fault_arm(NULL);
+	fault_over();
 	return test_end(state);
 }
 

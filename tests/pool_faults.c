@@ -7,13 +7,12 @@
  */
 
 #include <signal.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include <libipc/pool.h>
 
-#include "faults.h"
+#include "faults_each.h"
 #include "loop_support.h"
 #include "worker_support.h"
 
@@ -23,12 +22,7 @@
 /* Turns in which all is done that can be while something fails. */
 #define TURNS 12
 
-struct errors {
-	enum faulty call;
-	int lasting[4], passing[3];
-};
-
-static const struct errors process_errors[] = {
+static const struct fault_errors process_errors[] = {
 	{FAULTY_SOCKETPAIR, {EMFILE}, {EINTR}},
 	{FAULTY_EVENTFD, {EMFILE}, {EINTR}},
 	{FAULTY_FORK, {EAGAIN, ENOMEM}, {0}},
@@ -38,7 +32,7 @@ static const struct errors process_errors[] = {
 	{FAULTY_DUP2, {EMFILE}, {EINTR}},
 };
 
-static const struct errors packet_errors[] = {
+static const struct fault_errors packet_errors[] = {
 	{FAULTY_SENDMSG, {EAGAIN, ENOMEM}, {EINTR, ENOBUFS}},
 	{FAULTY_SEND, {EAGAIN, ENOMEM}, {EINTR, ENOBUFS}},
 	{FAULTY_RECVMSG, {EAGAIN, ENOMEM}, {EINTR, ECONNRESET}},
@@ -50,7 +44,7 @@ static const struct errors packet_errors[] = {
 	{FAULTY_URING_WAIT, {EAGAIN}, {EINTR}},
 };
 
-static const struct errors memory_errors[] = {
+static const struct fault_errors memory_errors[] = {
 	{FAULTY_MMAP, {ENOMEM}, {0}},
 	{FAULTY_MALLOC, {ENOMEM}, {0}},
 	{FAULTY_CALLOC, {ENOMEM}, {0}},
@@ -287,17 +281,14 @@ scene_close(struct scene *scene, bool drains)
 	check_equal(close(scene->pipe[1]), 0);
 }
 
-static const char *in_use;
-
-static void
+static bool
 use_pool(const struct fault *fault)
 {
 	int64_t give_up_ms = now_ms() + TEST_WAIT_MS;
-	unsigned int open = descriptors_open(), turns;
 	struct scene scene;
+	unsigned int turns;
 
-	fault_arm(fault);
-	in_use = fault ? fault_text() : "no fault";
+	fault_trial_begin(fault, "a pool");
 	check(scene_open(&scene));
 	for (turns = 0; turns < TURNS && !is_done(&scene); turns++)
 		go_on(&scene);
@@ -309,20 +300,17 @@ use_pool(const struct fault *fault)
 	check_results(&scene);
 	scene_close(&scene, fault && fault->nth % 2);
 	expect_no_children();
-	check_equal(fault_memory(), 0);
-	check_equal(descriptors_open(), open);
-	in_use = NULL;
+	return fault_trial_end();
 }
 
 /* Destroyed, or drained, in the middle of it all. */
 static void
 leave_pool(const struct fault *fault, bool drains)
 {
-	unsigned int open = descriptors_open(), turns, i, taken = 0;
+	unsigned int turns, i, taken = 0;
 	struct scene scene;
 
-	fault_arm(fault);
-	in_use = fault_text();
+	fault_trial_begin(fault, "a pool that is left");
 	check(scene_open(&scene));
 	for (turns = 0; turns < 3 && !is_done(&scene); turns++)
 		go_on(&scene);
@@ -334,59 +322,28 @@ leave_pool(const struct fault *fault, bool drains)
 	check_equal(scene.ends, taken);
 	fault_pass();
 	expect_no_children();
-	check_equal(fault_memory(), 0);
-	check_equal(descriptors_open(), open);
-	in_use = NULL;
+	(void)fault_trial_end();
 }
 
-/* Fail the first call, the second ...: until the use does not come to that one. */
-static void
-fail_each(struct fault fault)
+static bool
+use_and_leave_pool(const struct fault *fault, const void *arg)
 {
-	unsigned int step = test_count(2, 29);
-
-	alarm(TEST_SECONDS_MAX);
-	fault.nth = 1 + (unsigned int)test_random_below(step);
-	for (;; fault.nth += step) {
-		use_pool(&fault);
-		if (!fault_count())
-			return;
-		/* Where a call fails for good a drain might never end. */
-		leave_pool(&fault, !fault.onward);
-	}
+	(void)arg;
+	if (!use_pool(fault))
+		return false;
+	/* Where a call fails for good a drain might never end. */
+	leave_pool(fault, !fault->onward);
+	return true;
 }
 
-static void
-fail_table(const struct errors *errors, size_t n)
-{
-	struct fault fault;
-	const int *error;
-	size_t i;
-
-	for (i = 0; i < n; i++) {
-		fault = (struct fault){.call = errors[i].call};
-		for (error = errors[i].lasting; *error; error++) {
-			fault.error = *error;
-			fault.onward = false;
-			fail_each(fault);
-			fault.onward = true;
-			fail_each(fault);
-		}
-		fault.onward = false;
-		for (error = errors[i].passing; *error; error++) {
-			fault.error = *error;
-			fail_each(fault);
-		}
-	}
-}
-
-#define fail_all(table) fail_table((table), sizeof(table) / sizeof((table)[0]))
+static const struct fault_trial pool_trial = {
+	.run = use_and_leave_pool, .full_step = 2, .quick_step = 29};
 
 static void
 without_any_fault(void **state)
 {
 	(void)state;
-	use_pool(NULL);
+	(void)use_pool(NULL);
 	check(fault_calls(FAULTY_FORK) && fault_calls(FAULTY_WAITID));
 	check(fault_calls(FAULTY_CALLOC) && fault_calls(FAULTY_REALLOC));
 }
@@ -395,31 +352,27 @@ static void
 processes_fail(void **state)
 {
 	(void)state;
-	fail_all(process_errors);
+	fail_all(&pool_trial, process_errors);
 }
 
 static void
 packets_fail(void **state)
 {
 	(void)state;
-	fail_all(packet_errors);
+	fail_all(&pool_trial, packet_errors);
 }
 
 static void
 allocations_fail(void **state)
 {
 	(void)state;
-	fail_all(memory_errors);
+	fail_all(&pool_trial, memory_errors);
 }
 
 static int
 fault_end(void **state)
 {
-	if (in_use)
-		(void)fprintf(stderr, "with %s\n", in_use);
-	in_use = NULL;
-	fault_inside(false);
-	fault_arm(NULL);
+	fault_over();
 	return worker_test_end(state);
 }
 

@@ -8,12 +8,11 @@
  */
 
 #include <signal.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "faults.h"
+#include "faults_each.h"
 #include "loop_support.h"
 #include "worker_support.h"
 
@@ -110,9 +109,6 @@ static const struct errors life_errors[] = {
 	{FAULTY_REALLOC, {ENOMEM}, {0}, MAY_FAIL},
 };
 
-/* What is being used, for those who look for why a test failed. */
-static const char *in_use;
-
 static int
 play_echo(char **argv)
 {
@@ -185,6 +181,7 @@ wish(struct wishes *wishes, bool is_program)
 
 /* What happens to a worker. */
 struct use {
+	bool spawns; /* it begins under the fault, which else meets one that lives */
 	bool is_program;
 	enum outcome outcome;
 	bool gives_up; /* it is freed after the first refusal, not asked again */
@@ -410,73 +407,43 @@ live_under_fault(const struct use *use)
 	(void)LIBRARY(ipc_loop_destroy(life.loop));
 }
 
-static void
-use_worker(const struct use *use, bool spawns, const struct fault *fault)
+static bool
+use_worker(const struct fault *fault, const void *arg)
 {
-	unsigned int open = descriptors_open();
+	const struct use *use = arg;
 
-	fault_arm(fault);
-	in_use = use->is_program ? "a program" : "a function";
-	if (spawns)
+	fault_trial_begin(fault, use->is_program ? "a program" : "a function");
+	if (use->spawns)
 		spawn_under_fault(use);
 	else
 		live_under_fault(use);
 	expect_no_children();
-	check_equal(fault_memory(), 0);
-	check_equal(descriptors_open(), open);
-	in_use = NULL;
-}
-
-/* Fail the first call, the second ...: until the use does not come to that one. */
-static void
-fail_each(const struct use *use, bool spawns, struct fault fault)
-{
-	unsigned int step = test_count(1, 7);
-
-	if (test_random_below(test_count(1, 4)))
-		return;
-	fault.nth = step > 1 ? 1 + (unsigned int)test_random_below(step) : 1;
-	for (;; fault.nth += step) {
-		use_worker(use, spawns, &fault);
-		if (!fault_count())
-			return;
-	}
+	return fault_trial_end();
 }
 
 static void
-fail_with_all(struct use *use, bool spawns, const struct errors *errors)
+fail_worker(struct use *use, const struct errors *errors)
 {
-	struct fault fault = {.call = errors->call};
-	const int *error;
+	const struct fault_trial worker_trial = {
+		.run = use_worker, .arg = use, .full_step = 1, .quick_step = 7, .quick_one_in = 4};
 
-	alarm(TEST_SECONDS_MAX);
 	use->outcome = errors->outcome;
-	for (error = errors->lasting; *error; error++) {
-		fault.error = *error;
-		fault.onward = false;
-		fail_each(use, spawns, fault);
-		fault.onward = true;
-		fail_each(use, spawns, fault);
-	}
-	fault.onward = false;
+	fail_lasting(&worker_trial, errors->call, errors->lasting);
 	use->outcome = WORKS;
-	for (error = errors->passing; *error; error++) {
-		fault.error = *error;
-		fail_each(use, spawns, fault);
-	}
+	fail_passing(&worker_trial, errors->call, errors->passing);
 }
 
 static void
 fail_spawns(const struct errors *errors, size_t n)
 {
-	struct use use = {.is_program = false};
+	struct use use = {.spawns = true};
 	size_t i;
 	int way;
 
 	for (i = 0; i < n; i++) {
 		for (way = 0; way < 2; way++) {
 			use.is_program = way;
-			fail_with_all(&use, true, &errors[i]);
+			fail_worker(&use, &errors[i]);
 		}
 	}
 }
@@ -486,12 +453,12 @@ fail_spawns(const struct errors *errors, size_t n)
 static void
 without_any_fault(void **state)
 {
-	struct use use = {.outcome = WORKS};
+	struct use use = {.spawns = true, .outcome = WORKS};
 
 	(void)state;
-	use_worker(&use, true, NULL);
+	(void)use_worker(NULL, &use);
 	use.is_program = true;
-	use_worker(&use, true, NULL);
+	(void)use_worker(NULL, &use);
 	/* A wrapper that never saw a call is one that the linker has not put in place. */
 	check(fault_calls(FAULTY_CLONE) && fault_calls(FAULTY_FORK) && fault_calls(FAULTY_EXEC));
 	check(fault_calls(FAULTY_WAITID) && fault_calls(FAULTY_PIDFD_OPEN));
@@ -598,7 +565,7 @@ static void
 lives_fail(void **state)
 {
 	const size_t n = sizeof(life_errors) / sizeof(life_errors[0]);
-	struct use use = {.is_program = false};
+	struct use use = {.spawns = false};
 	unsigned int end, gives_up;
 	size_t i;
 
@@ -608,7 +575,7 @@ lives_fail(void **state)
 			for (gives_up = 0; gives_up < 2; gives_up++) {
 				use.end = end;
 				use.gives_up = gives_up;
-				fail_with_all(&use, false, &life_errors[i]);
+				fail_worker(&use, &life_errors[i]);
 			}
 		}
 	}
@@ -617,11 +584,7 @@ lives_fail(void **state)
 static int
 fault_end(void **state)
 {
-	if (in_use)
-		(void)fprintf(stderr, "with %s, %s\n", fault_text(), in_use);
-	in_use = NULL;
-	fault_inside(false);
-	fault_arm(NULL);
+	fault_over();
 	fault_lack(FAULTY_CLOSE_RANGE, false);
 	return worker_test_end(state);
 }
