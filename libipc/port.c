@@ -304,19 +304,13 @@ give(struct ipci_port *port, unsigned int *share)
 {
 	struct ipc_channel *channel = port->channel;
 	struct ipc_loop *loop = port->loop;
-	struct ipci_in *in = &channel->in;
 	struct ipc_message message;
 	int r = 0;
 
 	while (*share && loop->current == port && ipci_loop_is_ours(loop)) {
-		if (ipci_likely(in->reader.run_left && !in->reader.run_flags &&
-				!(in->special & IPCI_SPECIAL_STATE))) {
-			ipci_reader_give_plain(&in->reader, &message);
-			ipci_count_add(&in->counts.messages, 1);
-			r = 0;
-		} else {
+		r = 0;
+		if (ipci_unlikely(!ipci_in_give(&channel->in, IPCI_SPECIAL_STATE, &message)))
 			r = ipci_in_recv(channel, &message, 0);
-		}
 		if (r < 0 && r != -EBADMSG)
 			return r;
 

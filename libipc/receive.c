@@ -717,17 +717,12 @@ recv_slow(struct ipc_channel *channel, struct ipc_message *ret_message, int time
 int
 ipc_channel_recv(struct ipc_channel *channel, struct ipc_message *ret_message, int timeout_ms)
 {
-	struct ipci_in *in;
+	const unsigned int any = IPCI_SPECIAL_STATE | IPCI_SPECIAL_LOOP;
 
 	assert(channel);
 	assert(ret_message);
-
-	in = &channel->in;
-	if (ipci_likely(in->reader.run_left && !in->special && !in->reader.run_flags)) {
-		ipci_reader_give_plain(&in->reader, ret_message);
-		ipci_count_add(&in->counts.messages, 1);
+	if (ipci_likely(ipci_in_give(&channel->in, any, ret_message)))
 		return 0;
-	}
 	return recv_slow(channel, ret_message, timeout_ms);
 }
 

@@ -149,47 +149,29 @@ begin_run(struct ipci_writer *writer, const struct ipc_message *message, uint64_
 	return (uint8_t *)place;
 }
 
-/* Add a message with an id to the run before it, if it is like that one's. */
-static void *
-join_with_id(struct ipci_writer *writer, const struct ipc_message *message)
-{
-	uint64_t *place = (uint64_t *)(void *)writer->cursor;
-
-	if (!message->id || message->n_fds || !writer->run)
-		return NULL;
-	if (run_count(*writer->run) == IPCI_RUN_COUNT_MAX ||
-		(*writer->run & (IPCI_RUN_ONE - 1)) != ipci_run_header(message))
-		return NULL;
-	*writer->run += IPCI_RUN_ONE;
-	*place++ = message->id;
-	writer->cursor = (uint8_t *)place + ipci_pad(message->size);
-	return place;
-}
-
 void *
 ipci_writer_add(struct ipci_writer *writer, const struct ipc_message *message, bool with_payload)
 {
-	uint8_t *payload = NULL;
+	uint8_t *payload = with_payload ? ipci_writer_join(writer, message) : NULL;
+	uint64_t header;
 
-	if (with_payload) {
-		payload = ipci_writer_join(writer, message);
-		if (!payload)
-			payload = join_with_id(writer, message);
-	}
 	if (payload)
 		return payload;
 
-	payload = begin_run(writer, message, ipci_run_header(message));
+	header = ipci_run_header(message);
+	payload = begin_run(writer, message, header);
 	writer->cursor = payload;
 	if (!with_payload) {
 		ipci_writer_seal(writer);
 		return payload;
 	}
 	writer->cursor += ipci_pad(message->size);
-	if (writer->run && !message->id && message->size) {
+	/* Empty messages without an id share no run. */
+	if (writer->run && run_stride(header)) {
 		writer->like_size = message->size;
 		writer->like_kind = ipci_message_kind(message);
-		writer->like_stride = ipci_pad(message->size);
+		writer->like_id = message->id != 0;
+		writer->like_stride = run_stride(header);
 	}
 	return payload;
 }

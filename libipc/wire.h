@@ -151,10 +151,11 @@ struct ipci_writer {
 	uint64_t *run;   /* the run that the next message may join, or NULL */
 	unsigned int n_fds;
 
-	/* A message without an id joins the run if it is like the last one in these. */
+	/* A message joins the run if it is like the last one in these. */
 	size_t like_size;   /* IPCI_LIKE_NONE: none does */
 	uint64_t like_kind; /* ipci_message_kind() */
-	size_t like_stride; /* bytes that it takes */
+	bool like_id;       /* whether it has one */
+	size_t like_stride; /* bytes that it takes, with its id */
 };
 
 /* What no message is like: its flags are not any that a message may have. */
@@ -258,8 +259,8 @@ ipci_writer_lone(struct ipci_writer *writer, const struct ipc_message *message)
 }
 
 /*
- * Add a message to the run that the last one began, if it is like that one, has no id, and there is
- * room: the short way for a stream of like messages.
+ * Add a message to the run that the last one began, if it is like that one and there is room: the
+ * short way for a stream of like messages.
  *
  * Return: where its payload is to be copied, or NULL.
  */
@@ -269,7 +270,7 @@ ipci_writer_join(struct ipci_writer *writer, const struct ipc_message *message)
 	uint64_t header;
 	uint8_t *place;
 
-	if (message->size != writer->like_size || message->id ||
+	if (message->size != writer->like_size || (message->id != 0) != writer->like_id ||
 		ipci_message_kind(message) != writer->like_kind)
 		return NULL;
 
@@ -283,6 +284,10 @@ ipci_writer_join(struct ipci_writer *writer, const struct ipc_message *message)
 	*writer->run = header + IPCI_RUN_ONE;
 	place = writer->cursor;
 	writer->cursor = place + writer->like_stride;
+	if (message->id) {
+		memcpy(place, &message->id, sizeof(message->id));
+		place += sizeof(message->id);
+	}
 	return place;
 }
 
@@ -349,7 +354,7 @@ void ipci_reader_begin(
 int ipci_reader_next_run(
 	struct ipci_reader *reader, struct ipc_message *ret_message, uint64_t *ret_large_size);
 
-/* Give out the next message of the current run, which has no flags, and one left at least. */
+/* Give out the next message of the current run, which has one left at least, and no flags. */
 static inline void
 ipci_reader_give_plain(struct ipci_reader *reader, struct ipc_message *ret_message)
 {
@@ -364,16 +369,28 @@ ipci_reader_give_plain(struct ipci_reader *reader, struct ipc_message *ret_messa
 	reader->run_left--;
 }
 
+/* Its id, or 0. */
+static inline uint64_t
+ipci_reader_next_id(const struct ipci_reader *reader)
+{
+	uint64_t id = 0;
+
+	if (reader->run_flags & IPCI_RUN_ID)
+		memcpy(&id, reader->cursor, sizeof(id));
+	return id;
+}
+
 /* The same with any flags. */
 static inline void
 ipci_reader_give(struct ipci_reader *reader, struct ipc_message *ret_message)
 {
+	uint64_t id = ipci_reader_next_id(reader);
+
 	ipci_reader_give_plain(reader, ret_message);
 	ret_message->flags = reader->run_flags & IPCI_RUN_OF_MESSAGE;
-	if (reader->run_flags & IPCI_RUN_ID) {
-		memcpy(&ret_message->id, ret_message->data, sizeof(ret_message->id));
-		ret_message->data = (const uint8_t *)ret_message->data + sizeof(ret_message->id);
-	}
+	ret_message->id = id;
+	if (reader->run_flags & IPCI_RUN_ID)
+		ret_message->data = (const uint8_t *)ret_message->data + sizeof(id);
 }
 
 static inline int

@@ -364,6 +364,64 @@ a_late_reply_is_dropped_by_a_receive_too(void **state)
 	ipc_channel_close(b);
 }
 
+/* Where like replies travel together each is looked at. */
+static void
+late_replies_are_dropped_from_among_others(void **state)
+{
+	static const uint64_t ids[] = {5, IPC_MESSAGE_ID_CALL, IPC_MESSAGE_ID_CALL + 1, 6, 7};
+	struct ipc_message request = text_message("question"), reply = text_message("answer");
+	struct ipc_message message;
+	struct ipc_channel *a, *b;
+	unsigned int i;
+
+	(void)state;
+	pair_open(&a, &b, NULL);
+	for (i = 0; i < 2; i++)
+		check_equal(ipc_channel_call(a, &request, &message, 0), -EAGAIN);
+	reply.flags = IPC_MESSAGE_REPLY;
+	for (i = 0; i < 5; i++) {
+		reply.id = ids[i];
+		check_equal(ipc_channel_post(b, &reply, 0), 0);
+	}
+	check_equal(ipc_channel_flush(b, 0), 0);
+	for (i = 5; i < 8; i++) {
+		check_equal(ipc_channel_recv(a, &message, 0), 0);
+		check_equal(message.id, i);
+		check_equal(message.flags, IPC_MESSAGE_REPLY);
+		check_equal(message.size, reply.size);
+		check(!memcmp(message.data, reply.data, reply.size));
+	}
+	expect_nothing(a);
+	check_equal(stats_of(a).in.records, 2);
+	check_equal(stats_of(a).in.dropped, 2);
+	ipc_channel_close(a);
+	ipc_channel_close(b);
+}
+
+/* Nor does a reply hide that answers a call which was never made. */
+static void
+a_reply_to_no_call_is_found_among_others(void **state)
+{
+	static const uint64_t ids[] = {5, 6, IPC_MESSAGE_ID_CALL, 7};
+	struct ipc_message reply = text_message("answer"), message;
+	struct ipc_channel *a, *b;
+	unsigned int i;
+
+	(void)state;
+	pair_open(&a, &b, NULL);
+	reply.flags = IPC_MESSAGE_REPLY;
+	for (i = 0; i < 4; i++) {
+		reply.id = ids[i];
+		check_equal(ipc_channel_post(b, &reply, 0), 0);
+	}
+	check_equal(ipc_channel_flush(b, 0), 0);
+	check_equal(ipc_channel_recv(a, &message, 0), 0);
+	check_equal(ipc_channel_recv(a, &message, 0), 0);
+	check_equal(ipc_channel_recv(a, &message, 0), -EPROTO);
+	ipc_channel_close(a);
+	ipc_channel_close(b);
+}
+
 static void
 a_late_reply_to_a_chosen_id_is_given_out(void **state)
 {
@@ -487,6 +545,8 @@ main(void)
 		channel_test(a_kept_message_that_lost_its_descriptors_says_so_in_its_place),
 		channel_test(a_late_reply_is_dropped),
 		channel_test(a_late_reply_is_dropped_by_a_receive_too),
+		channel_test(late_replies_are_dropped_from_among_others),
+		channel_test(a_reply_to_no_call_is_found_among_others),
 		channel_test(a_late_reply_to_a_chosen_id_is_given_out),
 		channel_test(a_request_without_an_id_cannot_be_answered),
 		channel_test(a_call_waits_as_long_as_it_was_told),

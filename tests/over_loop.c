@@ -422,6 +422,7 @@ static const struct {
 	{"call", "more_bytes_than_are_kept_lose_nothing", "the handler keeps, no call"},
 	{"call", "a_late_reply_is_dropped", "replies go to the handler"},
 	{"call", "a_late_reply_is_dropped_by_a_receive_too", "replies go to the handler"},
+	{"call", "late_replies_are_dropped_from_among_others", "replies go to the handler"},
 	{"descriptors", "a_large_message_brings_its_descriptors", "a turn's end sends"},
 	{"descriptors", "a_sender_at_its_limit_can_still_send", "a send duplicates, too"},
 	{"flood", "the_limit_of_descriptors_in_flight_is_no_room", "a send duplicates, too"},

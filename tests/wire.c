@@ -199,32 +199,41 @@ like_messages_share_one_header(void **state)
 }
 
 static void
+expect_own_header(const struct ipc_message *first, const struct ipc_message *unlike)
+{
+	const struct ipc_message messages[2] = {*first, *unlike};
+	struct ipci_writer writer = writer_of(256);
+	uint8_t flags = first->id ? IPCI_RUN_ID : 0;
+
+	add(&writer, first);
+	check(!ipci_writer_join(&writer, unlike));
+	add(&writer, unlike);
+	ipci_writer_finish(&writer, 0);
+	check(word_at(&writer, 1) == run_word(8, flags, 3, 1));
+	check_equal(expect_decodes(writer.record, messages, 2), 2);
+	free(writer.record);
+}
+
+static void
 unlike_messages_have_their_own_header(void **state)
 {
 	struct ipc_message first = message_of("abcdefgh", 8, 3, 0, 0), unlike[6];
-	struct ipci_writer writer;
 	unsigned int i;
+	uint64_t id;
 
 	(void)state;
-	for (i = 0; i < 6; i++)
-		unlike[i] = first;
-	unlike[0].size = 7;
-	unlike[1].type = 4;
-	unlike[2].flags = IPC_MESSAGE_REPLY;
-	unlike[3].id = 1;
-	unlike[4].n_fds = 1;
-	unlike[5].flags = IPC_MESSAGE_MORE;
-	for (i = 0; i < 6; i++) {
-		writer = writer_of(256);
-		add(&writer, &first);
-		check(!ipci_writer_join(&writer, &unlike[i]));
-		add(&writer, &unlike[i]);
-		ipci_writer_finish(&writer, 0);
-		check(word_at(&writer, 1) == run_word(8, 0, 3, 1));
-		check_equal(
-			expect_decodes(writer.record, (struct ipc_message[2]){first, unlike[i]}, 2),
-			2);
-		free(writer.record);
+	for (id = 0; id < 2; id++) {
+		first.id = id;
+		for (i = 0; i < 6; i++)
+			unlike[i] = first;
+		unlike[0].size = 7;
+		unlike[1].type = 4;
+		unlike[2].flags = IPC_MESSAGE_REPLY;
+		unlike[3].id = !id;
+		unlike[4].n_fds = 1;
+		unlike[5].flags = IPC_MESSAGE_MORE;
+		for (i = 0; i < 6; i++)
+			expect_own_header(&first, &unlike[i]);
 	}
 }
 
