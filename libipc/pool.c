@@ -494,18 +494,10 @@ ipc_pool_drain(struct ipc_pool *pool, int timeout_ms)
  * Requests.
  */
 
-int
-ipc_pool_call(struct ipc_pool *pool, const struct ipc_message *request, ipc_reply_fn *fn,
-	void *user, int timeout_ms)
+static int
+call(struct ipc_pool *pool, const struct ipc_message *request, ipc_reply_fn *fn, void *user,
+	int timeout_ms, unsigned int attempts, uint64_t *ret_request)
 {
-	return ipc_pool_call_with(pool, request, fn, user, timeout_ms, NULL);
-}
-
-int
-ipc_pool_call_with(struct ipc_pool *pool, const struct ipc_message *request, ipc_reply_fn *fn,
-	void *user, int timeout_ms, const struct ipc_call_options *given)
-{
-	struct ipc_call_options options;
 	int r;
 
 	assert(pool);
@@ -513,20 +505,36 @@ ipc_pool_call_with(struct ipc_pool *pool, const struct ipc_message *request, ipc
 	ipci_message_assert(request);
 	if (!is_ours(pool))
 		return -ECHILD;
-	r = ipci_options_copy(&options, sizeof(options), given);
-	if (r < 0)
-		return r;
-	if (options.attempts > IPC_POOL_ATTEMPTS_LIMIT)
-		return -EINVAL;
 	if (request->size > pool->message_max)
 		return -EMSGSIZE;
 	if (request->n_fds > IPC_MESSAGE_FDS_LIMIT)
 		return -E2BIG;
 	enter(pool);
-	r = ipci_dispatch_call(&pool->dispatch, request, fn, user, timeout_ms, options.attempts,
-		options.ret_request);
+	r = ipci_dispatch_call(
+		&pool->dispatch, request, fn, user, timeout_ms, attempts, ret_request);
 	leave(pool);
 	return r;
+}
+
+int
+ipc_pool_call(struct ipc_pool *pool, const struct ipc_message *request, ipc_reply_fn *fn,
+	void *user, int timeout_ms)
+{
+	return call(pool, request, fn, user, timeout_ms, 0, NULL);
+}
+
+int
+ipc_pool_call_with(struct ipc_pool *pool, const struct ipc_message *request, ipc_reply_fn *fn,
+	void *user, int timeout_ms, const struct ipc_call_options *given)
+{
+	struct ipc_call_options options;
+	int r = ipci_options_copy(&options, sizeof(options), given);
+
+	if (r < 0)
+		return r;
+	if (options.attempts > IPC_POOL_ATTEMPTS_LIMIT)
+		return -EINVAL;
+	return call(pool, request, fn, user, timeout_ms, options.attempts, options.ret_request);
 }
 
 int

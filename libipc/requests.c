@@ -63,10 +63,11 @@ ipci_requests_take(struct ipci_requests *requests)
 		return NULL;
 	request = TAILQ_FIRST(&requests->free);
 	TAILQ_REMOVE(&requests->free, request, entry);
-	*request = (struct ipci_request){
-		.name = request->name,
-		.deadline = {.index = IPCI_HEAP_NOWHERE},
-	};
+	/* One by one: to zero the whole struct takes longer. */
+	request->place = NULL;
+	request->is_tried = request->is_late = request->has_parts = false;
+	request->deadline.index = IPCI_HEAP_NOWHERE;
+	request->duplicate = NULL;
 	return request;
 }
 

@@ -64,7 +64,10 @@ void ipci_requests_init(struct ipci_requests *requests);
 /* Frees the table alone. */
 void ipci_requests_finish(struct ipci_requests *requests);
 
-/* A free request, zero but for its name, and in no heap. Return: NULL without memory. */
+/*
+ * A free request, in no heap: it has no place and nothing that is kept, and is not marked. What
+ * admits it sets the rest. Return: NULL without memory.
+ */
 struct ipci_request *ipci_requests_take(struct ipci_requests *requests);
 
 /* It is free again, and its name nobody's. */
