@@ -93,8 +93,8 @@ message_of(const struct end *end, unsigned int index, unsigned int place, int *f
 		.data = payload,
 	};
 
-	/* The first pair's. */
-	if (end->index < 2 && place % 2) {
+	/* The first pair's, the large one among them. */
+	if (end->index < 2 && place % 3 == 1) {
 		message.n_fds = 1;
 		message.fds = fd;
 	}
