@@ -67,7 +67,6 @@ ipci_requests_take(struct ipci_requests *requests)
 	request->place = NULL;
 	request->is_tried = request->is_late = request->has_parts = false;
 	request->deadline.index = IPCI_HEAP_NOWHERE;
-	request->duplicate = NULL;
 	return request;
 }
 
