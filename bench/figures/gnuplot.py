@@ -105,7 +105,8 @@ def lines(title, subtitle, source, xlabel, ylabel, series, xtics, ytext):
     commands = head(title, subtitle, source, HEIGHT)
     commands += [
         "set logscale xy",
-        f"set xrange [{left:g}:{right:g}]",
+        # A little more, or rounding leaves out the first and the last tic.
+        f"set xrange [{left * 0.9999}:{right * 1.0001}]",
         f"set yrange [{low:g}:{high:g}]",
         "set lmargin at screen 0.105",
         "set rmargin at screen 0.81",

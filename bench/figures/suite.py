@@ -5,6 +5,7 @@ A step is one command that leaves DIR/STEP.json, DIR/STEP.csv and what it said i
 suite.json names them, results.csv has all rows. Knows commands; refuses to know figures.
 
 usage: suite.py list --scale SCALE
+       suite.py check --only STEP,...
        suite.py measure --scale SCALE --out DIR [--only STEP,...] [--build DIR]"""
 
 import argparse
@@ -267,7 +268,7 @@ def refuse(why):
 
 def main():
     parser = argparse.ArgumentParser()
-    parser.add_argument("command", choices=["list", "measure"])
+    parser.add_argument("command", choices=["list", "check", "measure"])
     parser.add_argument("--scale", choices=SCALES, default="full")
     parser.add_argument("--out")
     parser.add_argument("--only", type=lambda text: set(text.split(",")), default=set())
@@ -279,11 +280,18 @@ def main():
     known = names | {name.partition("-")[0] for name in names}
     if not given.only <= known:
         refuse(f"there is no step {', '.join(sorted(given.only - known))}; see bench/suite --list")
+    if given.command == "check":
+        return
     if given.command == "list":
-        for name, arguments in steps(given.scale):
-            print(f"{name:15} ipc-bench {arguments}")
-        for workers in WHOLE_WORKERS:
-            print(f"whole-{workers:<9} hyperfine -N, of bench/whole/")
+        lines = [f"{name:15} ipc-bench {arguments}" for name, arguments in steps(given.scale)]
+        lines += [f"whole-{workers:<9} hyperfine -N, of bench/whole/" for workers in WHOLE_WORKERS]
+        try:
+            print("\n".join(lines), flush=True)
+        except BrokenPipeError:
+            # Else Python complains again when it flushes at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except OSError as error:
+            refuse(error)
         return
     suite = Suite(given.scale, given.out, given.build)
     try:

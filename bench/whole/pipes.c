@@ -137,11 +137,10 @@ int
 main(int argc, char *argv[])
 {
 	struct worker workers[WHOLE_WORKERS_LIMIT];
-	struct whole whole;
+	struct whole whole = whole_parse(argc, argv, "--batch");
 
-	if (whole_flag(&argc, &argv, "--batch"))
+	if (whole.has_flag)
 		batch = WHOLE_DEPTH;
-	whole = whole_parse(argc, argv);
 	for (unsigned int i = 0; i < whole.workers; i++)
 		start(workers, i);
 	printf("%" PRIu64 "\n", work(&whole, workers));

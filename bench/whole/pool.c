@@ -88,11 +88,10 @@ replied(struct ipc_pool *pool, int result, struct ipc_message *reply, void *user
 int
 main(int argc, char *argv[])
 {
-	bool sleeps = whole_flag(&argc, &argv, "--sleep");
-	struct work work = {.whole = whole_parse(argc, argv)};
+	struct work work = {.whole = whole_parse(argc, argv, "--sleep")};
 	const struct ipc_channel_options channel = {
 		.size = sizeof(channel),
-		.spin_us = sleeps ? -1 : 0,
+		.spin_us = work.whole.has_flag ? -1 : 0,
 	};
 	const struct ipc_worker_options worker = {
 		.size = sizeof(worker),

@@ -19,33 +19,24 @@
 #define WHOLE_WORKERS_LIMIT 64U
 
 struct whole {
+	bool has_flag;
 	unsigned int workers;
 	uint64_t requests;
 };
 
-/* Is the first argument this flag? It is taken away then. */
-static inline bool
-whole_flag(int *argc, char ***argv, const char *flag)
-{
-	if (*argc < 2 || strcmp((*argv)[1], flag) != 0)
-		return false;
-	(*argv)[1] = (*argv)[0];
-	++*argv;
-	--*argc;
-	return true;
-}
-
+/* Each program has one flag. */
 static inline struct whole
-whole_parse(int argc, char *argv[])
+whole_parse(int argc, char *argv[], const char *flag)
 {
-	struct whole whole = {0};
+	struct whole whole = {.has_flag = argc > 1 && strcmp(argv[1], flag) == 0};
+	char **numbers = argv + 1 + whole.has_flag;
 
-	if (argc >= 3) {
-		whole.workers = (unsigned int)strtoul(argv[1], NULL, 10);
-		whole.requests = strtoull(argv[2], NULL, 10);
+	if (argc - whole.has_flag == 3) {
+		whole.workers = (unsigned int)strtoul(numbers[0], NULL, 10);
+		whole.requests = strtoull(numbers[1], NULL, 10);
 	}
 	if (whole.workers < 1 || whole.workers > WHOLE_WORKERS_LIMIT || whole.requests < 1) {
-		fprintf(stderr, "usage: %s WORKERS REQUESTS\n", argv[0]);
+		fprintf(stderr, "usage: %s [%s] WORKERS REQUESTS\n", argv[0], flag);
 		exit(2);
 	}
 	return whole;
