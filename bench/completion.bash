@@ -5,7 +5,8 @@
 _ipc_bench() {
 	local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words
 	local options='--quick --json= --csv= --size= --workers= --depth= --burst= --rate=
-		--repeat= --cpus= --wait= --engine= --list --record= --sndbuf= --time= --help'
+		--repeat= --cpus= --wait= --engine= --list --record= --sndbuf= --time= --help
+		--version'
 	local cases='roundtrip stream bulk fds fanout spawn peers'
 
 	# bash takes --wait=s for three words.

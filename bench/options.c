@@ -40,6 +40,7 @@ enum {
 	OPTION_SNDBUF,
 	OPTION_TIME,
 	OPTION_HELP,
+	OPTION_VERSION,
 };
 
 static const struct argp_option options_known[] = {
@@ -104,6 +105,7 @@ static const struct argp_option options_known[] = {
 		.arg = "MS",
 		.doc = "Measured milliseconds of each run (default 500; 200 with --quick)"},
 	{.name = "help", .key = OPTION_HELP, .doc = "Print this and leave", .group = -1},
+	{.name = "version", .key = OPTION_VERSION, .doc = "Print it and leave", .group = -1},
 	{0},
 };
 
@@ -369,12 +371,18 @@ static const struct argp parser = {
 };
 
 __attribute__((noreturn)) static void
+leave(bool is_printed)
+{
+	exit(is_printed && fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+}
+
+__attribute__((noreturn)) static void
 help(void)
 {
 	char name[] = "ipc-bench";
 
 	argp_help(&parser, stdout, ARGP_HELP_STD_HELP & ~(unsigned int)ARGP_HELP_EXIT_OK, name);
-	exit(fflush(stdout) == 0 ? EXIT_SUCCESS : EXIT_FAILURE);
+	leave(true);
 }
 
 /* The options that take one number or size. */
@@ -445,6 +453,8 @@ parse_option(int key, char *arg, struct argp_state *state)
 		return 0;
 	case OPTION_HELP:
 		help();
+	case OPTION_VERSION:
+		leave(printf("ipc-bench %s\n", BENCH_LIBIPC_VERSION) > 0);
 	case ARGP_KEY_ARG:
 		add_case(options, arg);
 		return 0;

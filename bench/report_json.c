@@ -131,8 +131,9 @@ bench_report_json(const struct bench_report *report, FILE *file)
 
 	for (unsigned int i = 0; array && i < results->n; i++)
 		json_array_append_new(array, result_object(&results->results[i]));
-	root = json_pack("{ss, so, so, si, si, so}", "schema", SCHEMA, "host", host_object(report),
-		"options", options_object(report), "repetitions", (int)results->repetitions,
+	root = json_pack("{ss, ss, so, so, si, si, so}", "schema", SCHEMA, "version",
+		BENCH_LIBIPC_VERSION, "host", host_object(report), "options",
+		options_object(report), "repetitions", (int)results->repetitions,
 		"dropped_repetitions", (int)results->dropped, "results", array);
 	if (!root)
 		return -ENOMEM;

@@ -142,6 +142,9 @@ done
 succeeds --help
 grep -q "raw-batch" "$directory/stdout" || fail "--help does not teach"
 
+succeeds --version
+grep -qx 'ipc-bench [0-9.]*' "$directory/stdout" || fail "--version does not say it"
+
 python3 - "$directory/all.json" "$directory/all.csv" "$directory" <<'PYTHON' || fail "JSON and CSV"
 import csv
 import json
