@@ -170,7 +170,6 @@ ipci_writer_add(struct ipci_writer *writer, const struct ipc_message *message, b
 	if (writer->run && run_stride(header)) {
 		writer->like_size = message->size;
 		writer->like_kind = ipci_message_kind(message);
-		writer->like_id = message->id != 0;
 		writer->like_stride = run_stride(header);
 	}
 	return payload;

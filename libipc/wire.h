@@ -154,7 +154,6 @@ struct ipci_writer {
 	/* A message joins the run if it is like the last one in these. */
 	size_t like_size;   /* IPCI_LIKE_NONE: none does */
 	uint64_t like_kind; /* ipci_message_kind() */
-	bool like_id;       /* whether it has one */
 	size_t like_stride; /* bytes that it takes, with its id */
 };
 
@@ -162,7 +161,11 @@ struct ipci_writer {
 #define IPCI_LIKE_NONE      SIZE_MAX
 #define IPCI_LIKE_KIND_NONE UINT64_MAX
 
-/* Type, flags and number of descriptors in one word, as they lie in the struct. */
+/* Nor is this one, wherever the machine has a word's first byte: of messages with an id. */
+#define IPCI_LIKE_KIND_ID (UINT64_C(1) << 31)
+
+/* Type, flags and number of descriptors in one word, as they lie in the struct, and whether there
+   is an id. */
 static inline uint64_t
 ipci_message_kind(const struct ipc_message *message)
 {
@@ -173,6 +176,8 @@ ipci_message_kind(const struct ipc_message *message)
 			       sizeof(kind),
 		"side by side");
 	memcpy(&kind, &message->type, sizeof(kind));
+	if (ipci_unlikely(message->id))
+		kind |= IPCI_LIKE_KIND_ID;
 	return kind;
 }
 
@@ -270,8 +275,7 @@ ipci_writer_join(struct ipci_writer *writer, const struct ipc_message *message)
 	uint64_t header;
 	uint8_t *place;
 
-	if (message->size != writer->like_size || (message->id != 0) != writer->like_id ||
-		ipci_message_kind(message) != writer->like_kind)
+	if (message->size != writer->like_size || ipci_message_kind(message) != writer->like_kind)
 		return NULL;
 
 	/* The count is from 1 (0 is memory that a fork wiped) to one below the largest. */
@@ -284,7 +288,7 @@ ipci_writer_join(struct ipci_writer *writer, const struct ipc_message *message)
 	*writer->run = header + IPCI_RUN_ONE;
 	place = writer->cursor;
 	writer->cursor = place + writer->like_stride;
-	if (message->id) {
+	if (ipci_unlikely(message->id)) {
 		memcpy(place, &message->id, sizeof(message->id));
 		place += sizeof(message->id);
 	}
