@@ -30,7 +30,7 @@
 #define WARM_SECONDS 60
 
 /* In the key of what comes back. */
-#define ANSWER ((uint64_t)1 << 63)
+#define ANSWER ((uint64_t)1 << 62)
 
 /* One end of a channel: it sends as much as it may, and checks what comes. */
 struct end {

@@ -400,6 +400,12 @@ WRAP(unsigned int, descriptors_open, void)
 	return n;
 }
 
+/* What one turn brings lies in copies until it is received. */
+WRAP(void, expect_resident_below, size_t limit)
+{
+	__real_expect_resident_below(limit + IPC_LOOP_TURN * sizeof(struct arrival));
+}
+
 static const char *
 program(void)
 {

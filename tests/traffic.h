@@ -3,8 +3,8 @@
 #define LIBIPC_TESTS_TRAFFIC_H
 
 /*
- * Mixed traffic for soaks: messages of all sizes, some with descriptors, that follow from a key, so
- * that whoever knows the key knows the message.
+ * Mixed traffic for soaks: messages of all sizes, some with descriptors, some in rows that are
+ * alike, that follow from a key, so that whoever knows the key knows the message.
  */
 
 #include <libipc/channel.h>
