@@ -70,19 +70,30 @@ add_line(char *table, int number, int fd, const char *what)
 		(int)(TABLE_SIZE - used));
 }
 
-static int
-tell_table(struct ipc_channel *channel, void *arg)
+/* Of a function the channel's number is none that can be foretold: it is left out. */
+static void
+send_table(struct ipc_channel *channel, bool is_program)
 {
 	char table[TABLE_SIZE] = "";
 	unsigned int i, n;
 	int fds[256];
 
-	(void)arg;
 	n = list_descriptors(fds, 256);
-	for (i = 0; i < n; i++)
-		add_line(table, fds[i], fds[i],
-			fds[i] == ipc_channel_fd(channel) ? "the channel" : NULL);
+	for (i = 0; i < n; i++) {
+		if (fds[i] != ipc_channel_fd(channel))
+			add_line(table, fds[i], fds[i], NULL);
+		else if (is_program)
+			add_line(table, fds[i], -1, "the channel");
+	}
 	send_text(channel, table);
+}
+
+static int
+tell_table(struct ipc_channel *channel, void *arg)
+{
+	(void)arg;
+	check(ipc_channel_fd(channel) > STDERR_FILENO);
+	send_table(channel, false);
 	return 0;
 }
 
@@ -92,9 +103,21 @@ play_table(char **argv)
 	struct ipc_channel *channel = inherited();
 
 	(void)argv;
-	(void)tell_table(channel, NULL);
+	send_table(channel, true);
 	ipc_channel_close(channel);
 	return 0;
+}
+
+static void
+leave_out_channel(const char *table, char *ret_rest)
+{
+	const char *what = strstr(table, " the channel"), *line = what;
+
+	check(what);
+	while (line > table && line[-1] != '\n')
+		line--;
+	memcpy(ret_rest, table, (size_t)(line - table));
+	(void)strcpy(ret_rest + (line - table), strchr(what, '\n') + 1);
 }
 
 /* Both a program and a function have this table. */
@@ -103,10 +126,12 @@ expect_table(const struct ipc_worker_fd *fds, unsigned int n, const char *table)
 {
 	struct ipc_worker *program = spawn(WORKER(.argv = ROLE("table"), .fds = fds, .n_fds = n));
 	struct ipc_worker *function = spawn(WORKER(.run = tell_table, .fds = fds, .n_fds = n));
+	char rest[TABLE_SIZE];
 
 	expect_text(ipc_worker_channel(program), table);
 	expect_exit(program, 0);
-	expect_text(ipc_worker_channel(function), table);
+	leave_out_channel(table, rest);
+	expect_text(ipc_worker_channel(function), rest);
 	expect_exit(function, 0);
 	ipc_worker_free(program);
 	ipc_worker_free(function);

@@ -65,9 +65,18 @@ extern "C" {
 struct ipc_worker;
 
 /* The range of each option; outside of it a worker is refused with -EINVAL. */
-#define IPC_WORKER_FDS_LIMIT    256U
-#define IPC_WORKER_LIMITS_LIMIT 64U
-#define IPC_WORKER_CPU_LIMIT    65536U /* CPU numbers are below */
+#define IPC_WORKER_FDS_LIMIT     256U
+#define IPC_WORKER_LIMITS_LIMIT  64U
+#define IPC_WORKER_CPU_LIMIT     65536U /* CPU numbers are below */
+#define IPC_WORKER_IGNORED_LIMIT 64U
+
+/* Milliseconds in which a worker has to come from its birth to its program or function. It takes
+   one or two; an emulator, or a disk that is slow and busy, makes seconds of them. */
+#define IPC_WORKER_START_MS 10000
+
+/* Milliseconds that are left of those once somebody has stopped it on the way. It is continued
+   then; who stops it again and again must not stop its parent, too. */
+#define IPC_WORKER_STOPPED_MS 250
 
 /* Milliseconds in which a process that was sent SIGKILL should have ended. One in an
    uninterruptible sleep, on a dead network file system for example, may not. */
@@ -91,6 +100,13 @@ struct ipc_worker_user {
 struct ipc_worker_limit {
 	int resource; /* RLIMIT_... */
 	uint64_t soft, hard;
+};
+
+/* In which process group a worker begins. */
+enum ipc_worker_group {
+	IPC_WORKER_GROUP_PARENT,  /* the parent's */
+	IPC_WORKER_GROUP_OWN,     /* one of its own, which it leads */
+	IPC_WORKER_GROUP_SESSION, /* that, in a session of its own, without a terminal */
 };
 
 /* Set size to sizeof(struct ipc_worker_options). Zero in any other field means the default. All
@@ -122,6 +138,14 @@ struct ipc_worker_options {
 	int parent_death_signal;  /* sent to the worker when the parent's THREAD that spawned it
 	                             ends: spawn from one that stays, see PR_SET_PDEATHSIG of
 	                             prctl(2). 0: none. A program that is set-user-ID loses it */
+
+	int no_new_privs; /* 1: no program that it executes gives it privileges, such as one that is
+	                     set-user-ID, see PR_SET_NO_NEW_PRIVS of prctl(2). Always so with .user
+	                   */
+	int group;        /* enum ipc_worker_group */
+	const int *ignored; /* signals that it begins with ignored */
+	unsigned int n_ignored;
+	int kill_group; /* 1: with the worker its process group is killed. See below */
 };
 
 /*
