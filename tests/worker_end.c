@@ -493,6 +493,7 @@ static void
 wait_to_be_killed(void *arg)
 {
 	(void)arg;
+	alarm(TEST_SECONDS_MAX);
 	for (;;)
 		(void)pause();
 }
