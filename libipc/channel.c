@@ -323,19 +323,34 @@ ipc_channel_inherit(struct ipc_channel **ret, const struct ipc_channel_options *
 	return r;
 }
 
-struct ipc_channel *
-ipc_channel_close(struct ipc_channel *channel)
+static void
+close_channel(struct ipc_channel *channel, bool shuts_down)
 {
 	int fd;
 
-	if (!channel)
-		return NULL;
 	if (channel->port)
 		ipci_port_close(channel->port);
 	(void)ipci_out_flush(channel);
 	fd = channel->fd;
 	channel_free(channel);
+	if (shuts_down)
+		(void)ipci_sys_shutdown(fd);
 	(void)ipci_sys_close(fd);
+}
+
+struct ipc_channel *
+ipc_channel_close(struct ipc_channel *channel)
+{
+	if (channel)
+		close_channel(channel, false);
+	return NULL;
+}
+
+struct ipc_channel *
+ipci_channel_end(struct ipc_channel *channel)
+{
+	if (channel)
+		close_channel(channel, true);
 	return NULL;
 }
 

@@ -163,6 +163,10 @@ int ipci_options_copy(void *ret, size_t size, const void *options);
 int ipci_channel_open_ours(
 	struct ipc_channel **ret, int fd, const struct ipc_channel_options *options);
 
+/* As ipc_channel_close(), and the peer sees the end even if other processes hold copies of this
+   end. What was sent before stays to be received. */
+struct ipc_channel *ipci_channel_end(struct ipc_channel *channel);
+
 /* Give up on a peer that breaks the format: wakes whoever waits for it. Return: -EPROTO. */
 int ipci_channel_break(struct ipc_channel *channel);
 

@@ -12,6 +12,7 @@
 #include "loop.h"
 #include "probes.h"
 #include "sys.h"
+#include "wiped.h"
 
 #define ENGINE_VARIABLE "LIBIPC_ENGINE"
 
@@ -128,7 +129,7 @@ static void
 loop_free(struct ipc_loop *loop)
 {
 	loop_close(loop);
-	ipci_sys_unmap(loop->life, LIFE_SIZE);
+	ipci_wiped_unmap(loop->life, LIFE_SIZE);
 	free(loop);
 }
 
@@ -142,8 +143,8 @@ loop_alloc(const struct ipc_loop_options *options)
 	loop->wake.fd = -1;
 	loop->alarm.fd = -1;
 	loop->life = ipci_sys_map(LIFE_SIZE);
-	if (!loop->life || ipci_sys_wipe_on_fork(loop->life, LIFE_SIZE) < 0) {
-		ipci_sys_unmap(loop->life, LIFE_SIZE);
+	if (!loop->life || ipci_wiped_add(loop->life, LIFE_SIZE) < 0) {
+		ipci_wiped_unmap(loop->life, LIFE_SIZE);
 		free(loop);
 		return NULL;
 	}

@@ -7,6 +7,7 @@
 #include "channel.h"
 #include "loop.h"
 #include "sys.h"
+#include "wiped.h"
 
 static void
 packet_free(struct ipci_packet *packet)
@@ -14,7 +15,7 @@ packet_free(struct ipci_packet *packet)
 	if (!packet)
 		return;
 	ipci_fds_close(&packet->fds);
-	ipci_sys_unmap(packet->buffer, packet->buffer_size);
+	ipci_wiped_unmap(packet->buffer, packet->buffer_size);
 	free(packet);
 }
 
@@ -48,7 +49,7 @@ packet_new(size_t buffer_size)
 	}
 	/* As the open record's buffer: a forked child forgets what its parent gathered, and what of
 	   it is kept to be used again. */
-	if (ipci_sys_wipe_on_fork(packet->buffer, buffer_size) < 0) {
+	if (ipci_wiped_add(packet->buffer, buffer_size) < 0) {
 		packet_free(packet);
 		return NULL;
 	}

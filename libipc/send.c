@@ -13,6 +13,7 @@
 
 #include "channel.h"
 #include "sys.h"
+#include "wiped.h"
 
 /* Bytes of a record before the payload of its first message. */
 #define RECORD_OVERHEAD (sizeof(struct ipci_record_header) + 2 * sizeof(uint64_t))
@@ -74,7 +75,7 @@ ipci_out_init(struct ipc_channel *channel, const struct ipc_channel_options *opt
 	out->packet_max = (size_t)send_buffer - IPCI_PACKET_OVERHEAD;
 
 	/* Before Linux 4.14 a child that closes its copy would send what the parent gathered. */
-	r = ipci_sys_wipe_on_fork(out->buffer, out->buffer_size);
+	r = ipci_wiped_add(out->buffer, out->buffer_size);
 	if (r < 0)
 		return r;
 
@@ -90,7 +91,7 @@ ipci_out_finish(struct ipc_channel *channel)
 {
 	ipci_queue_drop(channel);
 	ipci_fds_close(&channel->out.fds);
-	ipci_sys_unmap(channel->out.buffer, channel->out.buffer_size);
+	ipci_wiped_unmap(channel->out.buffer, channel->out.buffer_size);
 }
 
 int

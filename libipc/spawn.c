@@ -5,6 +5,12 @@
  * copied, however large the parent is, and errors come back as they are. Such a child runs while
  * other threads hold locks: from its first step to the last it makes system calls alone, on what
  * was prepared before. A function's child is a fork, and does the same until it calls.
+ *
+ * A program's child has a copy of our memory where it becomes another user's. That user's processes
+ * can stop it before it executes, and a parent whose memory is shared waits then, deaf to any
+ * signal; and a change of credentials beside shared memory makes the parent undumpable. So it is
+ * where the kernel is played by a program that does not share memory (valgrind, qemu-user). Such a
+ * child, as a function's, tells by a report how it went, for which the parent has a deadline.
  */
 
 #include <assert.h>
@@ -14,20 +20,33 @@
 #include <limits.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
-#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "channel.h"
+#include "exec.h"
+#include "function.h"
+#include "privileges.h"
 #include "spawn.h"
 #include "sys.h"
 
-/* Of the child that executes: execvpe() has a path on it, 4 KiB, and for a script a copy of argv,
-   for which there is room if it has no more entries. */
+/* Of the child that executes. It needs some 2 KiB; a sanitizer several times as much. */
 #define STACK_SIZE (32U << 10)
-#define STACK_ARGV 1024U
+
+/* How often to look for what no descriptor tells: that a child was stopped, or has executed. */
+#define LOOK_MS 20
+
+/* In which a child that was sent SIGKILL should have ended. It has hardly begun. */
+#define UNDO_MS 1000
+#define NAP_MS  1
+
+/* A child in which execve(2) has not succeeded, as the kernel says in /proc (PF_FORKNOEXEC of
+   linux/sched.h, the same since Linux 2.6). */
+#define FLAG_NOT_EXECUTED 0x40
 
 #define STDIO_N 3
 
@@ -48,11 +67,14 @@ struct move {
 struct plan {
 	const struct ipc_worker_options *options;
 	pid_t parent;
+	int parents_end; /* of the channel; in the child it is closed */
 	struct move *moves;
 	unsigned int n_moves;
-	int above; /* all numbers that the child will have */
+	int above; /* all numbers that a descriptor moves to */
 	int *kept; /* those, ascending */
 	unsigned int n_kept;
+	bool becomes_another; /* user's */
+	struct ipci_exec exec;
 	char **environment; /* ends in the variable and NULL */
 	char variable[sizeof(IPCI_INHERIT_VARIABLE) + 32];
 	size_t variable_size; /* without the process id, which the child knows */
@@ -89,6 +111,29 @@ check_fds(const struct ipc_worker_fd *fds, unsigned int n)
 	return 0;
 }
 
+static int
+check_ignored(const int *signals, unsigned int n)
+{
+	unsigned int i;
+
+	if (n > IPC_WORKER_IGNORED_LIMIT || (n && !signals))
+		return -EINVAL;
+	for (i = 0; i < n; i++)
+		if (signals[i] <= 0 || signals[i] >= _NSIG || signals[i] == SIGKILL ||
+			signals[i] == SIGSTOP)
+			return -EINVAL;
+	return 0;
+}
+
+/* One that is in its parent's group cannot be killed with it. */
+static int
+check_group(const struct ipc_worker_options *options)
+{
+	if (options->group < IPC_WORKER_GROUP_PARENT || options->group > IPC_WORKER_GROUP_SESSION)
+		return -EINVAL;
+	return options->kill_group && options->group == IPC_WORKER_GROUP_PARENT ? -EINVAL : 0;
+}
+
 int
 ipci_spawn_check(const struct ipc_worker_options *options)
 {
@@ -107,6 +152,8 @@ ipci_spawn_check(const struct ipc_worker_options *options)
 		return -EINVAL;
 	if (options->parent_death_signal < 0 || options->parent_death_signal >= _NSIG)
 		return -EINVAL;
+	if (check_ignored(options->ignored, options->n_ignored) < 0 || check_group(options) < 0)
+		return -EINVAL;
 	return check_fds(options->fds, options->n_fds);
 }
 
@@ -121,12 +168,63 @@ own_number(const struct plan *plan, unsigned int n)
 	return number;
 }
 
+static bool
+is_claimed(const struct ipc_worker_options *options, int number)
+{
+	unsigned int i;
+
+	for (i = 0; i < options->n_fds; i++)
+		if (options->fds[i].as == number)
+			return true;
+	return number < STDIO_N;
+}
+
+/* Have a descriptor of ours at a number that no descriptor of the worker's shall have, and that is
+   ours alone in this process. */
+static int
+keep_clear(const struct ipc_worker_options *options, int *fd)
+{
+	int moved;
+
+	while (is_claimed(options, *fd)) {
+		moved = ipci_sys_dup_above(*fd, IPCI_MAX(*fd + 1, STDIO_N));
+		if (moved < 0)
+			/* So says the kernel of a number over the limit. */
+			return moved == -EINVAL ? -EMFILE : moved;
+		(void)ipci_sys_close(*fd);
+		*fd = moved;
+	}
+	return 0;
+}
+
 static int
 compare_numbers(const void *a, const void *b)
 {
 	const int *x = a, *y = b;
 
 	return (*x > *y) - (*x < *y);
+}
+
+/*
+ * A program's end and report get the lowest numbers that are left. A function's stay where they
+ * are: no stream of the parent's (FILE) has their numbers, so that nothing that the function's
+ * process writes by one, knowingly or not, goes into the channel.
+ */
+static void
+plan_own(struct plan *plan, int end, int report)
+{
+	struct move *moves = plan->moves;
+
+	moves[MOVE_END] = (struct move){.from = end, .as = -1};
+	moves[MOVE_REPORT] = (struct move){.from = report, .as = -1};
+	if (plan->options->run) {
+		moves[MOVE_END].as = end;
+		moves[MOVE_REPORT].as = report;
+		return;
+	}
+	moves[MOVE_END].as = own_number(plan, plan->n_moves);
+	if (report >= 0)
+		moves[MOVE_REPORT].as = own_number(plan, plan->n_moves);
 }
 
 /* Where each descriptor goes, and which numbers stay. */
@@ -143,27 +241,26 @@ plan_descriptors(struct plan *plan, int end, int report)
 	if (!moves || !plan->kept)
 		return -ENOMEM;
 
-	moves[MOVE_END] = (struct move){.from = end, .as = -1};
-	moves[MOVE_REPORT] = (struct move){.from = report, .as = -1};
+	moves[MOVE_END].as = moves[MOVE_REPORT].as = -1;
 	for (i = 0; i < options->n_fds; i++)
 		moves[MOVE_FIRST + i] = (struct move){options->fds[i].fd, options->fds[i].as};
 	plan->n_moves = MOVE_FIRST + options->n_fds;
-	moves[MOVE_END].as = own_number(plan, plan->n_moves);
-	if (report >= 0)
-		moves[MOVE_REPORT].as = own_number(plan, plan->n_moves);
+	plan_own(plan, end, report);
 
-	for (i = 0; i < plan->n_moves; i++)
+	plan->above = STDIO_N;
+	for (i = 0; i < plan->n_moves; i++) {
+		if (moves[i].as == INT_MAX)
+			return -EMFILE;
 		if (moves[i].as >= 0)
 			plan->kept[plan->n_kept++] = moves[i].as;
+		if (moves[i].as != moves[i].from)
+			plan->above = IPCI_MAX(plan->above, moves[i].as + 1);
+	}
 	/* One that the parent made close-on-exec is nobody's standard output. */
 	for (number = 0; number < STDIO_N; number++)
 		if (!is_target(moves, plan->n_moves, number) && ipci_sys_get_cloexec(number) == 0)
 			plan->kept[plan->n_kept++] = number;
 	qsort(plan->kept, plan->n_kept, sizeof(*plan->kept), compare_numbers);
-	number = plan->kept[plan->n_kept - 1];
-	if (number == INT_MAX)
-		return -EMFILE;
-	plan->above = IPCI_MAX(number + 1, STDIO_N);
 	return 0;
 }
 
@@ -220,6 +317,7 @@ plan_finish(struct plan *plan)
 	free(plan->kept);
 	free(plan->environment);
 	free(plan->cpus);
+	ipci_exec_finish(&plan->exec);
 }
 
 static int
@@ -228,8 +326,11 @@ plan_init(struct plan *plan, const struct ipc_worker_options *options, int end, 
 	int r;
 
 	*plan = (struct plan){.options = options, .parent = getpid()};
+	plan->becomes_another = options->user && ipci_privileges_differ(options->user);
 	r = plan_descriptors(plan, end, report);
-	if (r == 0)
+	if (r == 0 && options->argv)
+		r = ipci_exec_init(&plan->exec, options->argv);
+	if (r == 0 && options->argv)
 		r = plan_environment(plan);
 	if (r == 0)
 		r = plan_cpus(plan);
@@ -326,6 +427,23 @@ close_rest(const struct plan *plan)
 	return r < 0 ? close_listed(plan) : 0;
 }
 
+/* Have a descriptor at its number, to be kept by a program. */
+static int
+place(struct move *move)
+{
+	int r;
+
+	if (move->as == move->from) {
+		r = ipci_sys_set_cloexec(move->as, false);
+		return IPCI_MIN(r, 0);
+	}
+	r = ipci_sys_dup_to(move->from, move->as);
+	if (r < 0)
+		return r;
+	move->from = move->as;
+	return 0;
+}
+
 /* Exactly the descriptors that are asked for. Any may have a number that another one shall get. */
 static int
 move_descriptors(struct plan *plan)
@@ -333,8 +451,9 @@ move_descriptors(struct plan *plan)
 	struct move *move, *end = plan->moves + plan->n_moves;
 	int r;
 
+	/* One that has its number already is in nobody's way: no other gets that. */
 	for (move = plan->moves; move < end; move++) {
-		if (move->as < 0)
+		if (move->as < 0 || move->as == move->from)
 			continue;
 		r = lift(move->from, plan->above);
 		if (r < 0)
@@ -344,20 +463,19 @@ move_descriptors(struct plan *plan)
 	for (move = plan->moves; move < end; move++) {
 		if (move->as < 0)
 			continue;
-		r = ipci_sys_dup_to(move->from, move->as);
+		r = place(move);
 		if (r < 0)
 			return r;
-		move->from = move->as;
 	}
 	return close_rest(plan);
 }
 
 /* In this order: limits are raised, and a CPU set is chosen, by who may. */
 static int
-change_surroundings(const struct ipc_worker_options *options, const struct plan *plan)
+change_surroundings(const struct plan *plan)
 {
+	const struct ipc_worker_options *options = plan->options;
 	const struct ipc_worker_limit *limit = options->limits;
-	const struct ipc_worker_user *user = options->user;
 	unsigned int i;
 	int r = options->directory ? ipci_sys_chdir(options->directory) : 0;
 
@@ -365,10 +483,20 @@ change_surroundings(const struct ipc_worker_options *options, const struct plan 
 		r = ipci_sys_set_limit(limit->resource, limit->soft, limit->hard);
 	if (r == 0 && plan->cpus)
 		r = ipci_sys_set_cpus(plan->cpus, plan->cpus_size);
-	if (r == 0 && user)
-		r = ipci_sys_set_groups(user->groups, user->n_groups);
-	if (r == 0 && user)
-		r = ipci_sys_set_ids(user->uid, user->gid);
+	if (r == 0 && options->group != IPC_WORKER_GROUP_PARENT)
+		r = ipci_sys_join_group(options->group == IPC_WORKER_GROUP_SESSION);
+	return r;
+}
+
+static int
+reset_signals(const struct ipc_worker_options *options)
+{
+	unsigned int i;
+	int r = 0;
+
+	ipci_sys_signals_default();
+	for (i = 0; i < options->n_ignored && r == 0; i++)
+		r = ipci_sys_signal_ignore(options->ignored[i]);
 	return r;
 }
 
@@ -392,15 +520,28 @@ follow_parent(const struct ipc_worker_options *options, pid_t parent)
 static int
 set_up(struct plan *plan)
 {
-	int r;
+	int report, r = reset_signals(plan->options);
 
-	ipci_sys_signals_default();
-	r = move_descriptors(plan);
 	if (r == 0)
-		r = change_surroundings(plan->options, plan);
-	if (r == 0)
-		r = follow_parent(plan->options, plan->parent);
-	return r;
+		r = move_descriptors(plan);
+	report = plan->moves[MOVE_REPORT].as;
+	if (r == 0 && report >= 0)
+		r = IPCI_MIN(ipci_sys_set_cloexec(report, true), 0);
+	return r < 0 ? r : change_surroundings(plan);
+}
+
+/* The last step: from here on processes of the user's can stop or kill this one. */
+static int
+become(const struct plan *plan)
+{
+	const struct ipc_worker_options *options = plan->options;
+	int r = 0;
+
+	if (options->user)
+		r = ipci_privileges_become(options->user, plan->becomes_another);
+	if (r == 0 && options->no_new_privs)
+		r = ipci_sys_set_no_new_privs();
+	return r < 0 ? r : follow_parent(options, plan->parent);
 }
 
 /* snprintf() is not for a child that shares our memory. */
@@ -416,18 +557,27 @@ append_number(char *text, unsigned int number)
 		text[digits] = (char)('0' + number % 10);
 }
 
+/* Return: why the program is not executed. */
 static int
-program_child(void *arg)
+execute(struct plan *plan)
 {
-	struct plan *plan = arg;
 	int r = set_up(plan);
 
-	if (r == 0) {
-		append_number(plan->variable + plan->variable_size, (unsigned int)getpid());
-		ipci_sys_signals_unblock();
-		r = ipci_sys_exec(plan->options->argv, plan->environment);
-	}
-	plan->error = r;
+	if (r == 0)
+		r = become(plan);
+	if (r < 0)
+		return r;
+	append_number(plan->variable + plan->variable_size, (unsigned int)getpid());
+	ipci_sys_signals_unblock();
+	return ipci_exec(&plan->exec, plan->environment);
+}
+
+static int
+sharing_child(void *arg)
+{
+	struct plan *plan = arg;
+
+	plan->error = execute(plan);
 	return EXIT_NOT_STARTED;
 }
 
@@ -446,13 +596,25 @@ await_hello(int end)
 	return r & POLLHUP ? -EPIPE : 0;
 }
 
-/* What the parent has in its buffers is the parent's to write, or to read. */
 static void
-forget_stdio(void)
+report(const struct plan *plan, int result)
 {
-	__fpurge(stdin);
-	__fpurge(stdout);
-	__fpurge(stderr);
+	(void)ipci_sys_eventfd_tell(plan->moves[MOVE_REPORT].from, (uint64_t)(1 - result));
+}
+
+/* A program that was executed has closed the report. */
+static int
+copied_child(void *arg)
+{
+	struct plan *plan = arg;
+	int r;
+
+	(void)ipci_sys_close(plan->parents_end);
+	r = await_hello(plan->moves[MOVE_END].from);
+	if (r == 0)
+		r = execute(plan);
+	report(plan, r);
+	return EXIT_NOT_STARTED;
 }
 
 static int
@@ -466,32 +628,36 @@ open_end(struct plan *plan, struct ipc_channel **ret_channel)
 	return r;
 }
 
-static _Noreturn void
-function_child(struct plan *plan, int parents_end)
+static int
+begin_function(struct plan *plan, struct ipc_channel **ret_channel)
 {
-	const struct ipc_worker_options *options = plan->options;
-	struct ipc_channel *channel;
-	int r, status;
+	int r;
 
-	(void)ipci_sys_close(parents_end);
-	forget_stdio();
+	(void)ipci_sys_close(plan->parents_end);
+	ipci_function_forget();
 	r = await_hello(plan->moves[MOVE_END].from);
 	if (r == 0)
 		r = set_up(plan);
 	if (r == 0)
-		r = open_end(plan, &channel);
-	(void)ipci_sys_eventfd_tell(plan->moves[MOVE_REPORT].from, (uint64_t)(1 - r));
+		r = open_end(plan, ret_channel);
+	if (r == 0)
+		r = ipci_function_begin(*ret_channel);
+	return r < 0 ? r : become(plan);
+}
+
+static _Noreturn void
+function_child(struct plan *plan)
+{
+	const struct ipc_worker_options *options = plan->options;
+	struct ipc_channel *channel;
+	int r = begin_function(plan, &channel);
+
+	report(plan, r);
 	if (r < 0)
 		_exit(EXIT_NOT_STARTED);
 	(void)ipci_sys_close(plan->moves[MOVE_REPORT].from);
 	ipci_sys_signals_unblock();
-
-	status = options->run(channel, options->arg);
-	(void)fflush(stdout);
-	(void)fflush(stderr);
-	(void)ipc_channel_flush(channel, -1);
-	ipc_channel_close(channel);
-	_exit(status);
+	ipci_function_end(options->run(channel, options->arg));
 }
 
 /*
@@ -504,68 +670,132 @@ probe_pidfd(void)
 {
 	struct ipci_sys_end end;
 
-	return ipci_sys_reap(INT_MAX, false, &end) == -EBADF ? 0 : -ENOSYS;
+	return ipci_sys_reap(INT_MAX, &end) == -EBADF ? 0 : -ENOSYS;
+}
+
+/*
+ * The stack of a child that executes, one for the process: to map one, to fault it in and to unmap
+ * it takes longer than all else that is done before the clone. A page at its low end is out of
+ * bounds. NULL while a thread has it: another one that spawns maps its own.
+ */
+static _Atomic(char *) kept_stack;
+
+static size_t
+stack_size(void)
+{
+	return ipci_sys_pages(STACK_SIZE) + ipci_sys_pages(1);
+}
+
+static char *
+take_stack(void)
+{
+	char *stack = atomic_exchange(&kept_stack, NULL);
+
+	return stack ? stack : ipci_sys_map_stack(stack_size());
+}
+
+static void
+keep_stack(char *stack)
+{
+	ipci_sys_unmap(atomic_exchange(&kept_stack, stack), stack_size());
+}
+
+__attribute__((destructor)) static void
+unmap_stack(void)
+{
+	keep_stack(NULL);
+}
+
+/* A handler of ours must not run in the child, which may share all that it would touch. */
+static pid_t
+clone_child(int (*child)(void *arg), void *arg, enum ipci_sys_child kind, int *ret_pidfd)
+{
+	char *stack = take_stack();
+	sigset_t before;
+	pid_t pid;
+
+	if (!stack)
+		return -ENOMEM;
+	ipci_sys_signals_block(&before);
+	pid = ipci_sys_clone(child, arg, stack + stack_size(), kind, ret_pidfd);
+	ipci_sys_signals_restore(&before);
+	keep_stack(stack);
+	return pid;
+}
+
+/* Have a child reaped that has ended or is about to. A tracer may be told of its end first, and
+   take its time. */
+static void
+reap_soon(int pidfd)
+{
+	int64_t until_ns = ipci_sys_now_ns() + UNDO_MS * INT64_C(1000000);
+	struct ipci_sys_end end;
+
+	while (ipci_sys_reap(pidfd, &end) == -EAGAIN && ipci_sys_now_ns() < until_ns)
+		if (ipci_sys_poll(pidfd, POLLIN, NAP_MS))
+			(void)ipci_sys_poll(-1, 0, NAP_MS);
 }
 
 static int
-clone_child(struct plan *plan, char *stack_end, struct ipci_spawned *ret_spawned)
+trial_child(void *arg)
 {
-	struct ipci_sys_end end;
-	sigset_t before;
-	pid_t pid;
-	int pidfd;
+	*(volatile bool *)arg = true;
+	return 0;
+}
 
-	/* A handler of ours must not run in the child, which shares all that it would touch. */
-	ipci_sys_signals_block(&before);
-	pid = ipci_sys_clone(program_child, plan, stack_end, &pidfd);
-	ipci_sys_signals_restore(&before);
+/*
+ * Does a child that shall share our memory do so? Where a program plays the kernel it may have a
+ * copy, and the parent need not wait for it. Asked once, by a child that does nothing else: from
+ * one that is to be a worker it could not be taken back.
+ */
+static bool
+can_share(void)
+{
+	static _Atomic enum { UNKNOWN, SHARES, COPIES } known;
+	volatile bool seen = false;
+	int pidfd;
+	pid_t pid;
+
+	if (known != UNKNOWN)
+		return known == SHARES;
+	/* The worker's own child will say so, and what there was no memory for. */
+	if (probe_pidfd() < 0)
+		return true;
+	pid = clone_child(trial_child, (void *)(uintptr_t)&seen, IPCI_SYS_CHILD_TRIAL, &pidfd);
+	if (pid == -EAGAIN || pid == -ENOMEM || pid == -EMFILE || pid == -ENFILE)
+		return true;
+	if (pid > 0) {
+		known = seen ? SHARES : COPIES;
+		reap_soon(pidfd);
+		(void)ipci_sys_close(pidfd);
+	} else {
+		known = COPIES;
+	}
+	return known == SHARES;
+}
+
+bool
+ipci_spawn_shares(const struct ipc_worker_options *options)
+{
+	/* A change of the group alone is a change of credentials. */
+	return options->argv && !options->user && can_share();
+}
+
+static int
+start_sharing(struct plan *plan, struct ipci_spawned *ret_spawned)
+{
+	int pidfd;
+	pid_t pid = clone_child(sharing_child, plan, IPCI_SYS_CHILD_SHARES, &pidfd);
+
 	if (pid < 0)
 		return pid;
 	if (plan->error < 0) {
-		(void)ipci_sys_reap(pidfd, true, &end);
+		reap_soon(pidfd);
 		(void)ipci_sys_close(pidfd);
 		return plan->error;
 	}
 	*ret_spawned = (struct ipci_spawned){.pid = pid, .pidfd = pidfd, .report = -1};
 	return 0;
-}
-
-/* On a part of this thread's stack, which waits meanwhile: to map one, to fault it in and to unmap
-   it takes longer than all else that is done before the clone. */
-static int
-clone_here(struct plan *plan, struct ipci_spawned *ret_spawned)
-{
-	_Alignas(16) char stack[STACK_SIZE];
-
-	return clone_child(plan, stack + sizeof(stack), ret_spawned);
-}
-
-/* On a stack of its own, of which a page is out of bounds. */
-static int
-clone_apart(struct plan *plan, size_t n_argv, struct ipci_spawned *ret_spawned)
-{
-	size_t size = ipci_sys_pages(STACK_SIZE + n_argv * sizeof(char *)) + ipci_sys_pages(1);
-	char *stack = ipci_sys_map_stack(size);
-	int r;
-
-	if (!stack)
-		return -ENOMEM;
-	r = clone_child(plan, stack + size, ret_spawned);
-	ipci_sys_unmap(stack, size);
-	return r;
-}
-
-static int
-start_child(struct plan *plan, struct ipci_spawned *ret_spawned)
-{
-	char *const *argv = plan->options->argv;
-	size_t n = 0;
-
-	while (argv[n])
-		n++;
-	/* A script's has its interpreter, and NULL. */
-	n += 2;
-	return n <= STACK_ARGV ? clone_here(plan, ret_spawned) : clone_apart(plan, n, ret_spawned);
 }
 
 int
@@ -579,13 +809,25 @@ ipci_spawn_program(
 		r = plan_init(&plan, options, end, -1);
 	if (r < 0)
 		return r;
-	r = start_child(&plan, ret_spawned);
+	r = start_sharing(&plan, ret_spawned);
 	plan_finish(&plan);
 	return r;
 }
 
+static void
+end_unwatched(pid_t pid)
+{
+	int64_t until_ns = ipci_sys_now_ns() + UNDO_MS * INT64_C(1000000);
+
+	/* It waits for the hello: the id is still its own. */
+	(void)ipci_sys_kill(pid, SIGKILL);
+	while (ipci_sys_reap_pid(pid) == -EAGAIN && ipci_sys_now_ns() < until_ns)
+		(void)ipci_sys_poll(-1, 0, NAP_MS);
+}
+
+/* Takes the child's end: that makes room for the pidfd. */
 static int
-fork_child(struct plan *plan, int ends[2], struct ipci_spawned *ret_spawned)
+fork_child(struct plan *plan, int *end, int *ret_pidfd)
 {
 	sigset_t before;
 	pid_t pid;
@@ -593,75 +835,171 @@ fork_child(struct plan *plan, int ends[2], struct ipci_spawned *ret_spawned)
 
 	ipci_sys_signals_block(&before);
 	pid = ipci_sys_fork();
+	if (pid == 0 && plan->options->argv)
+		_exit(copied_child(plan));
 	if (pid == 0)
-		function_child(plan, ends[0]);
+		function_child(plan);
 	ipci_sys_signals_restore(&before);
 	if (pid < 0)
 		return pid;
 
-	/* This makes room for the pidfd. */
-	(void)ipci_sys_close(ends[1]);
-	ends[1] = -1;
+	ipci_fds_close_some(end, 1);
 	r = ipci_sys_pidfd_open(pid);
 	if (r < 0) {
-		/* It waits for the hello: the id is still its own. */
-		(void)kill(pid, SIGKILL);
-		ipci_sys_reap_pid(pid);
+		end_unwatched(pid);
 		return r;
 	}
+	*ret_pidfd = r;
+	return pid;
+}
+
+/* A program's child does what a fork's does, and leaves the handlers of pthread_atfork(3) alone. */
+static int
+start_copied(struct plan *plan, int *end, struct ipci_spawned *ret_spawned)
+{
+	pid_t pid = -EINVAL;
+	int pidfd;
+
+	if (plan->options->argv)
+		pid = clone_child(copied_child, plan, IPCI_SYS_CHILD_COPY, &pidfd);
+	if (pid == -EINVAL)
+		pid = fork_child(plan, end, &pidfd);
+	if (pid < 0)
+		return pid;
 	*ret_spawned = (struct ipci_spawned){
 		.pid = pid,
-		.pidfd = r,
-		.report = plan->moves[MOVE_REPORT].from,
+		.pidfd = pidfd,
+		.report = -1,
+		.executes = plan->options->argv,
 	};
 	return 0;
 }
 
+/* A function's report is one descriptor, an eventfd. Of a pipe the parent sees the end, too. */
+static int
+open_report(const struct ipc_worker_options *options, int ret_sides[2])
+{
+	int r;
+
+	if (options->argv)
+		return ipci_sys_pipe(ret_sides);
+	r = ipci_sys_eventfd();
+	if (r < 0)
+		return r;
+	ret_sides[1] = r;
+	return keep_clear(options, &ret_sides[1]);
+}
+
 int
-ipci_spawn_function(
+ipci_spawn_copied(
 	const struct ipc_worker_options *options, int ends[2], struct ipci_spawned *ret_spawned)
 {
-	int report = -1, r = probe_pidfd();
+	int sides[2] = {-1, -1}, r = probe_pidfd();
 	struct plan plan;
 
+	if (r == 0 && options->run)
+		r = keep_clear(options, &ends[1]);
 	if (r == 0)
-		r = report = ipci_sys_eventfd();
-	if (r >= 0)
-		r = plan_init(&plan, options, ends[1], report);
+		r = open_report(options, sides);
+	if (r == 0)
+		r = plan_init(&plan, options, ends[1], sides[1]);
 	if (r == 0) {
-		r = fork_child(&plan, ends, ret_spawned);
+		plan.parents_end = ends[0];
+		r = start_copied(&plan, &ends[1], ret_spawned);
 		plan_finish(&plan);
 	}
-	if (r < 0) {
-		ipci_fds_close_some(&report, 1);
-		ipci_fds_close_some(&ends[1], 1);
+	ipci_fds_close_some(&ends[1], 1);
+	if (r == 0) {
+		/* Of an eventfd both use the one. */
+		ret_spawned->report = options->argv ? sides[0] : sides[1];
+		sides[options->argv ? 0 : 1] = -1;
 	}
+	ipci_fds_close_some(sides, 2);
 	return r;
+}
+
+/* Return: whether either has something to tell, in a while; or -errno. */
+static int
+await_report(const struct ipci_spawned *spawned)
+{
+	int64_t now_ns = ipci_sys_now_ns(), until_ns = now_ns + LOOK_MS * INT64_C(1000000);
+	int r, left_ms = LOOK_MS;
+
+	for (;;) {
+		r = ipci_sys_poll_either(spawned->report, spawned->pidfd, left_ms);
+		if (r != -EINTR)
+			return r;
+		left_ms = (int)((until_ns - ipci_sys_now_ns()) / 1000000);
+		if (left_ms <= 0)
+			return 0;
+	}
+}
+
+/* The flags are the seventh field behind the name, which may have any characters. */
+static bool
+has_executed(pid_t pid)
+{
+	char path[sizeof("/proc//stat") + 3 * sizeof(pid)] = "/proc/", text[512], *field;
+	int i;
+
+	append_number(path + strlen(path), (unsigned int)pid);
+	strcat(path, "/stat");
+	if (ipci_sys_read_file(path, text, sizeof(text)) < 0)
+		return false;
+	field = strrchr(text, ')');
+	for (i = 0; field && i < 7; i++)
+		field = strchr(field + 1, ' ');
+	return field && !(strtoul(field, NULL, 10) & FLAG_NOT_EXECUTED);
+}
+
+/*
+ * Time counts by looks, not by the clock: a parent that was stopped itself has not waited.
+ * Return: 0: it was told, or has ended; -ETIMEDOUT.
+ */
+static int
+await_start(const struct ipci_spawned *spawned)
+{
+	int left_ms, r;
+
+	for (left_ms = IPC_WORKER_START_MS; left_ms > 0; left_ms -= LOOK_MS) {
+		r = await_report(spawned);
+		if (r)
+			return IPCI_MIN(r, 0);
+		/* A process that another thread has forked meanwhile may hold the report. */
+		if (spawned->executes && has_executed(spawned->pid))
+			return 0;
+		if (ipci_sys_is_stopped(spawned->pidfd)) {
+			(void)ipci_sys_pidfd_kill(spawned->pidfd, SIGCONT);
+			left_ms = IPCI_MIN(left_ms, IPC_WORKER_STOPPED_MS);
+		}
+	}
+	return -ETIMEDOUT;
 }
 
 int
 ipci_spawn_confirm(struct ipci_spawned *spawned)
 {
-	uint64_t told;
-	int r = ipci_sys_poll_either(spawned->report, spawned->pidfd);
+	/* So it stays where a report has ended untold, as it does with execve(2). */
+	uint64_t told = 1;
+	int r = await_start(spawned);
 
-	if (r < 0)
-		return r;
-	r = ipci_sys_eventfd_take(spawned->report, &told);
-	ipci_fds_close_some(&spawned->report, 1);
-	/* Somebody has killed it: its death is there to be seen. */
+	if (r == 0)
+		r = ipci_sys_eventfd_take(spawned->report, &told);
+	/* It has ended, killed by somebody: its death is there to be seen. */
 	if (r == -EAGAIN)
-		return 0;
+		r = 0;
+	if (r == 0)
+		ipci_fds_close_some(&spawned->report, 1);
 	return r < 0 ? r : 1 - (int)told;
 }
 
 void
 ipci_spawn_undo(struct ipci_spawned *spawned)
 {
-	struct ipci_sys_end end;
-
-	(void)ipci_sys_pidfd_kill(spawned->pidfd, SIGKILL);
-	(void)ipci_sys_reap(spawned->pidfd, true, &end);
+	/* valgrind 3.19 does not know the first. It was not reaped: the id is its own. */
+	if (ipci_sys_pidfd_kill(spawned->pidfd, SIGKILL) == -ENOSYS)
+		(void)ipci_sys_kill(spawned->pid, SIGKILL);
+	reap_soon(spawned->pidfd);
 	ipci_fds_close_some(&spawned->pidfd, 1);
 	ipci_fds_close_some(&spawned->report, 1);
 }

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/types.h>
 #include <sched.h>
 #include <signal.h>
@@ -35,6 +36,12 @@
  * there.
  */
 #define WAIT_PIDFD 3
+
+/* Of pidfd_send_signal(2), Linux 6.9: to the process group that has the process's id. */
+#define PIDFD_GROUP (1U << 2)
+
+#define CAPABILITIES_VERSION _LINUX_CAPABILITY_VERSION_3
+#define CAPABILITIES_N       _LINUX_CAPABILITY_U32S_3
 
 /* Ids had 16 bits once, on some machines. */
 #ifdef SYS_setgroups32
@@ -171,11 +178,18 @@ ipci_sys_poll(int fd, short events, int timeout_ms)
 }
 
 int
-ipci_sys_poll_either(int a, int b)
+ipci_sys_poll_either(int a, int b, int timeout_ms)
 {
 	struct pollfd pollfds[] = {{.fd = a, .events = POLLIN}, {.fd = b, .events = POLLIN}};
+	int r = poll(pollfds, 2, timeout_ms);
 
-	return RETRIED(poll(pollfds, 2, -1));
+	return r < 0 ? -errno : r;
+}
+
+int
+ipci_sys_pipe(int ret_fds[2])
+{
+	return RETRIED(pipe2(ret_fds, O_CLOEXEC | O_NONBLOCK));
 }
 
 int
@@ -316,6 +330,12 @@ ipci_sys_wipe_on_fork(void *memory, size_t size)
 }
 
 int
+ipci_sys_drop(void *memory, size_t size)
+{
+	return RETRIED(madvise(memory, size, MADV_DONTNEED));
+}
+
+int
 ipci_sys_keep_from_fork(void *memory, size_t size)
 {
 	return RETRIED(madvise(memory, size, MADV_DONTFORK));
@@ -348,10 +368,12 @@ ipci_sys_read_file(const char *path, char *buffer, size_t size)
 }
 
 pid_t
-ipci_sys_clone(int (*child)(void *arg), void *arg, void *stack_end, int *ret_pidfd)
+ipci_sys_clone(int (*child)(void *arg), void *arg, void *stack_end, enum ipci_sys_child kind,
+	int *ret_pidfd)
 {
-	const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
-	pid_t pid = clone(child, stack_end, flags, arg, ret_pidfd);
+	const int shared = kind == IPCI_SYS_CHILD_COPY ? 0 : CLONE_VM | CLONE_VFORK;
+	const int signal = kind == IPCI_SYS_CHILD_TRIAL ? 0 : SIGCHLD;
+	pid_t pid = clone(child, stack_end, shared | CLONE_PIDFD | signal, arg, ret_pidfd);
 
 	return pid < 0 ? -errno : pid;
 }
@@ -376,10 +398,26 @@ ipci_sys_pidfd_kill(int pidfd, int signal)
 	return RETRIED((int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, 0));
 }
 
-void
+int
+ipci_sys_kill(pid_t pid, int signal)
+{
+	return RETRIED(kill(pid, signal));
+}
+
+int
+ipci_sys_kill_group(int pidfd, pid_t leader, int signal)
+{
+	int r = RETRIED((int)syscall(SYS_pidfd_send_signal, pidfd, signal, NULL, PIDFD_GROUP));
+
+	return r == -EINVAL || r == -ENOSYS ? RETRIED(kill(-leader, signal)) : r;
+}
+
+int
 ipci_sys_reap_pid(pid_t pid)
 {
-	(void)RETRIED(waitpid(pid, NULL, 0));
+	pid_t reaped = RETRIED(waitpid(pid, NULL, WNOHANG));
+
+	return reaped < 0 ? reaped : reaped ? 0 : -EAGAIN;
 }
 
 /* As the kernel writes it, whatever size of time_t the C library has. */
@@ -390,10 +428,34 @@ struct kernel_rusage {
 	__kernel_long_t rest[13];
 };
 
-int
-ipci_sys_reap(int pidfd, bool waits, struct ipci_sys_end *ret_end)
+/* Return: whether a look at a child, which leaves all as it is, finds it so. */
+static bool
+is_found(int pidfd, int state)
 {
-	const int options = waits ? WEXITED : WEXITED | WNOHANG;
+	const int options = state | WNOHANG | WNOWAIT;
+	siginfo_t info = {.si_pid = 0};
+
+	return RETRIED((int)syscall(SYS_waitid, WAIT_PIDFD, pidfd, &info, options, NULL)) == 0 &&
+	       info.si_pid;
+}
+
+bool
+ipci_sys_has_ended(int pidfd)
+{
+	return is_found(pidfd, WEXITED);
+}
+
+bool
+ipci_sys_is_stopped(int pidfd)
+{
+	return is_found(pidfd, WSTOPPED);
+}
+
+int
+ipci_sys_reap(int pidfd, struct ipci_sys_end *ret_end)
+{
+	/* A trial's child sends no SIGCHLD, and is waited for only so. */
+	const int options = WEXITED | WNOHANG | __WALL;
 	struct kernel_rusage usage = {.user_s = 0};
 	siginfo_t info = {.si_pid = 0};
 	int r = RETRIED((int)syscall(SYS_waitid, WAIT_PIDFD, pidfd, &info, options, &usage));
@@ -437,6 +499,14 @@ ipci_sys_signals_default(void)
 	/* It fails for those that cannot be caught, and for the C library's own. */
 	for (signal = 1; signal < _NSIG; signal++)
 		(void)sigaction(signal, &action, NULL);
+}
+
+int
+ipci_sys_signal_ignore(int signal)
+{
+	const struct sigaction action = {.sa_handler = SIG_IGN};
+
+	return sigaction(signal, &action, NULL) < 0 ? -errno : 0;
 }
 
 void
@@ -521,8 +591,62 @@ ipci_sys_set_parent_death_signal(int signal)
 }
 
 int
-ipci_sys_exec(char *const *argv, char *const *envp)
+ipci_sys_join_group(bool new_session)
 {
-	(void)execvpe(argv[0], argv, envp);
+	pid_t r = new_session ? setsid() : setpgid(0, 0);
+
+	return r < 0 ? -errno : 0;
+}
+
+int
+ipci_sys_set_no_new_privs(void)
+{
+	return RETRIED(prctl(PR_SET_NO_NEW_PRIVS, 1UL, 0UL, 0UL, 0UL));
+}
+
+int
+ipci_sys_get_uids(uid_t ret_uids[3])
+{
+	return RETRIED(getresuid(&ret_uids[0], &ret_uids[1], &ret_uids[2]));
+}
+
+int
+ipci_sys_get_gids(gid_t ret_gids[3])
+{
+	return RETRIED(getresgid(&ret_gids[0], &ret_gids[1], &ret_gids[2]));
+}
+
+int
+ipci_sys_drop_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = CAPABILITIES_VERSION};
+	const struct __user_cap_data_struct none[CAPABILITIES_N] = {{.effective = 0}};
+
+	/* Refused where the bit is locked, or not there: what it keeps goes now. */
+	(void)RETRIED(prctl(PR_SET_KEEPCAPS, 0UL, 0UL, 0UL, 0UL));
+	(void)RETRIED(
+		prctl(PR_CAP_AMBIENT, (unsigned long)PR_CAP_AMBIENT_CLEAR_ALL, 0UL, 0UL, 0UL));
+	return RETRIED((int)syscall(SYS_capset, &header, none));
+}
+
+int
+ipci_sys_has_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = CAPABILITIES_VERSION};
+	struct __user_cap_data_struct data[CAPABILITIES_N] = {{.effective = 0}};
+	int r = RETRIED((int)syscall(SYS_capget, &header, data)), i;
+
+	if (r < 0)
+		return r;
+	for (i = 0; i < CAPABILITIES_N; i++)
+		if (data[i].effective | data[i].permitted | data[i].inheritable)
+			return 1;
+	return 0;
+}
+
+int
+ipci_sys_exec(const char *path, char *const *argv, char *const *envp)
+{
+	(void)execve(path, argv, envp);
 	return -errno;
 }

@@ -43,8 +43,10 @@ ssize_t ipci_sys_recvmsg(int fd, struct msghdr *message, int flags);
    Return: revents, 0 after timeout_ms, or -EINTR ... */
 int ipci_sys_poll(int fd, short events, int timeout_ms);
 
-/* Until either is readable or has hung up; a signal does not end it. */
-int ipci_sys_poll_either(int a, int b);
+/* Until either is readable or has hung up. Not retried. */
+int ipci_sys_poll_either(int a, int b, int timeout_ms);
+
+int ipci_sys_pipe(int ret_fds[2]); /* not blocking */
 
 /* Not blocking. */
 int ipci_sys_eventfd(void);
@@ -74,7 +76,9 @@ void *ipci_sys_remap(void *memory, size_t old_size, size_t new_size);
 void ipci_sys_unmap(void *memory, size_t size);
 /* Memory for a stack: what would grow beyond its low end is caught there. */
 void *ipci_sys_map_stack(size_t size);
-/* Let the memory be zero in a child of fork(2). */
+/* Let the memory be zero from now on, and not resident. */
+int ipci_sys_drop(void *memory, size_t size);
+/* Let the memory be zero in a child of fork(2). -EINVAL: unknown here. */
 int ipci_sys_wipe_on_fork(void *memory, size_t size);
 /* Let the memory be missing there. */
 int ipci_sys_keep_from_fork(void *memory, size_t size);
@@ -88,14 +92,25 @@ ssize_t ipci_sys_read_file(const char *path, char *buffer, size_t size);
  * Processes.
  */
 
-/* A child that shares this process's memory, while this thread waits until it has executed a
-   program or ended. stack_end is the high end. Return: its id. */
-pid_t ipci_sys_clone(int (*child)(void *arg), void *arg, void *stack_end, int *ret_pidfd);
+enum ipci_sys_child {
+	IPCI_SYS_CHILD_SHARES, /* this process's memory, while this thread waits until it has
+	                          executed a program or ended */
+	IPCI_SYS_CHILD_TRIAL,  /* as that, and its end sends no signal */
+	IPCI_SYS_CHILD_COPY,   /* has a copy, and none of what pthread_atfork(3) adds */
+};
+
+/* stack_end is the high end. Return: its id. */
+pid_t ipci_sys_clone(int (*child)(void *arg), void *arg, void *stack_end, enum ipci_sys_child kind,
+	int *ret_pidfd);
 pid_t ipci_sys_fork(void);
 int ipci_sys_pidfd_open(pid_t pid);
 int ipci_sys_pidfd_kill(int pidfd, int signal);
-/* Wait for a child that has no pidfd. */
-void ipci_sys_reap_pid(pid_t pid);
+/* For what was not reaped. */
+int ipci_sys_kill(pid_t pid, int signal);
+/* The process group that it leads. Before Linux 6.9 leader must not have been reaped. */
+int ipci_sys_kill_group(int pidfd, pid_t leader, int signal);
+/* A child that has no pidfd. Return: 0, -EAGAIN if it lives, -ECHILD. */
+int ipci_sys_reap_pid(pid_t pid);
 
 /* How a child ended: a status as of wait(2), and what it used. */
 struct ipci_sys_end {
@@ -104,9 +119,13 @@ struct ipci_sys_end {
 	uint64_t max_rss_kib;
 };
 
-/* Reap. Return: 0, -EAGAIN if it lives and shall not be waited for, -ECHILD if it was reaped,
-   -EBADF, -EINVAL before Linux 5.4. */
-int ipci_sys_reap(int pidfd, bool waits, struct ipci_sys_end *ret_end);
+/* Reap. Return: 0, -EAGAIN if it lives, -ECHILD if it was reaped, -EBADF, -EINVAL before Linux
+   5.4. */
+int ipci_sys_reap(int pidfd, struct ipci_sys_end *ret_end);
+/* Is it there to be reaped? */
+bool ipci_sys_has_ended(int pidfd);
+/* By a signal; not by a tracer. */
+bool ipci_sys_is_stopped(int pidfd);
 
 /* Block all signals of this thread. */
 void ipci_sys_signals_block(sigset_t *ret_before);
@@ -117,6 +136,7 @@ void ipci_sys_signals_restore(const sigset_t *before);
  * C library that change the user would have all threads of the parent follow.
  */
 void ipci_sys_signals_default(void);
+int ipci_sys_signal_ignore(int signal);
 void ipci_sys_signals_unblock(void);
 /* Is it close-on-exec? */
 int ipci_sys_get_cloexec(int fd);
@@ -129,8 +149,17 @@ int ipci_sys_set_limit(int resource, uint64_t soft, uint64_t hard);
 int ipci_sys_set_cpus(const void *mask, size_t size);
 int ipci_sys_set_groups(const gid_t *groups, size_t n);
 int ipci_sys_set_ids(uid_t uid, gid_t gid); /* real, effective and saved */
+int ipci_sys_get_uids(uid_t ret_uids[3]);   /* real, effective and saved */
+int ipci_sys_get_gids(gid_t ret_gids[3]);
+/* Ambient, permitted, effective and inheritable ones. */
+int ipci_sys_drop_capabilities(void);
+/* Return: whether any are left. */
+int ipci_sys_has_capabilities(void);
+int ipci_sys_set_no_new_privs(void);
 int ipci_sys_set_parent_death_signal(int signal);
-/* Searches PATH. Return: why it did not. */
-int ipci_sys_exec(char *const *argv, char *const *envp);
+/* A group of its own, or a session. */
+int ipci_sys_join_group(bool new_session);
+/* Return: why it did not. */
+int ipci_sys_exec(const char *path, char *const *argv, char *const *envp);
 
 #endif

@@ -18,6 +18,7 @@
 #include "spawn.h"
 #include "sys.h"
 #include "wait.h"
+#include "worker_internal.h"
 
 /* Where nothing tells of a worker's end: look again after this time. */
 #define NAP_MS 1
@@ -26,6 +27,7 @@ struct ipc_worker {
 	pid_t owner; /* the process that spawned it */
 	pid_t pid;
 	int pidfd;
+	bool kills_group;
 	struct ipc_channel *channel; /* NULL once stopped */
 	bool ended;                  /* and reaped: end is known */
 	struct ipc_worker_end end;
@@ -55,7 +57,7 @@ open_channel(struct ipc_worker *worker, int *fd, const struct ipc_channel_option
 }
 
 static int
-start_program(struct ipc_worker *worker, const struct ipc_worker_options *options, int ends[2])
+start_sharing(struct ipc_worker *worker, const struct ipc_worker_options *options, int ends[2])
 {
 	struct ipci_spawned spawned;
 	int r = open_channel(worker, &ends[0], options->channel);
@@ -71,10 +73,10 @@ start_program(struct ipc_worker *worker, const struct ipc_worker_options *option
 
 /* The parent's end is opened when the child is there, which has no copy of it then. */
 static int
-start_function(struct ipc_worker *worker, const struct ipc_worker_options *options, int ends[2])
+start_copied(struct ipc_worker *worker, const struct ipc_worker_options *options, int ends[2])
 {
 	struct ipci_spawned spawned;
-	int r = ipci_spawn_function(options, ends, &spawned);
+	int r = ipci_spawn_copied(options, ends, &spawned);
 
 	if (r < 0)
 		return r;
@@ -99,10 +101,10 @@ start(struct ipc_worker *worker, const struct ipc_worker_options *options)
 	if (r < 0)
 		return r;
 	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_state);
-	if (options->argv)
-		r = start_program(worker, options, ends);
+	if (ipci_spawn_shares(options))
+		r = start_sharing(worker, options, ends);
 	else
-		r = start_function(worker, options, ends);
+		r = start_copied(worker, options, ends);
 	(void)pthread_setcancelstate(cancel_state, &cancel_state);
 	ipci_fds_close_some(ends, 2);
 	if (r < 0)
@@ -127,6 +129,7 @@ ipc_worker_spawn(struct ipc_worker **ret, const struct ipc_worker_options *optio
 	if (!worker)
 		return -ENOMEM;
 	worker->owner = getpid();
+	worker->kills_group = resolved.kill_group;
 	r = start(worker, &resolved);
 	if (r < 0) {
 		free(worker);
@@ -158,6 +161,24 @@ ipc_worker_pidfd(const struct ipc_worker *worker)
 	return worker->pidfd;
 }
 
+/* Return: 0, or what ipci_sys_pidfd_kill() says. */
+static int
+send_signal(struct ipc_worker *worker, int signal)
+{
+	/* The worker itself may have left the group. */
+	if (signal == SIGKILL && worker->kills_group)
+		(void)ipci_sys_kill_group(worker->pidfd, worker->pid, signal);
+	return ipci_sys_pidfd_kill(worker->pidfd, signal);
+}
+
+/* Those that a dead worker has left go with it. Until it is reaped its id is no other group's. */
+static void
+kill_left(struct ipc_worker *worker)
+{
+	if (worker->kills_group && ipci_sys_has_ended(worker->pidfd))
+		(void)ipci_sys_kill_group(worker->pidfd, worker->pid, SIGKILL);
+}
+
 /* Have its end known. Return: 0, or -EAGAIN: it lives, or a tracer has it still. */
 static int
 reap(struct ipc_worker *worker)
@@ -167,7 +188,8 @@ reap(struct ipc_worker *worker)
 
 	if (worker->ended)
 		return 0;
-	r = ipci_sys_reap(worker->pidfd, false, &end);
+	kill_left(worker);
+	r = ipci_sys_reap(worker->pidfd, &end);
 	if (r < 0 && r != -ECHILD)
 		return r;
 	worker->ended = true;
@@ -230,7 +252,7 @@ ipc_worker_kill(struct ipc_worker *worker, int signal)
 	assert(worker);
 	if (!is_ours(worker))
 		return -ECHILD;
-	return worker->ended ? -ESRCH : ipci_sys_pidfd_kill(worker->pidfd, signal);
+	return worker->ended ? -ESRCH : send_signal(worker, signal);
 }
 
 /* The loop has nothing more to do with the worker. */
@@ -250,7 +272,10 @@ close_channel(struct ipc_worker *worker)
 {
 	if (worker->loop)
 		leave_loop(worker);
-	worker->channel = ipc_channel_close(worker->channel);
+	if (is_ours(worker))
+		worker->channel = ipci_channel_end(worker->channel);
+	else
+		worker->channel = ipc_channel_close(worker->channel);
 }
 
 static bool
@@ -270,7 +295,7 @@ terminate(struct ipc_worker *worker, int grace_ms)
 static int
 kill_hard(struct ipc_worker *worker)
 {
-	int r = ipci_sys_pidfd_kill(worker->pidfd, SIGKILL);
+	int r = send_signal(worker, SIGKILL);
 
 	/* Somebody else may have reaped it. */
 	return r < 0 && r != -ESRCH ? r : await_end(worker, IPC_WORKER_KILL_MS);
@@ -297,20 +322,50 @@ ipc_worker_stop(struct ipc_worker *worker, int grace_ms, int *ret_status)
 	return r;
 }
 
+/* What it takes, and SIGKILL if it lives. Return: whether it can be waited for. */
+static bool
+begin_free(struct ipc_worker *worker)
+{
+	close_channel(worker);
+	if (!is_ours(worker) || reap(worker) != -EAGAIN)
+		return false;
+	(void)send_signal(worker, SIGKILL);
+	return true;
+}
+
+static struct ipc_worker *
+finish_free(struct ipc_worker *worker)
+{
+	(void)ipci_sys_close(worker->pidfd);
+	free(worker);
+	return NULL;
+}
+
 struct ipc_worker *
 ipc_worker_free(struct ipc_worker *worker)
 {
 	if (!worker)
 		return NULL;
-	close_channel(worker);
-	if (is_ours(worker) && reap(worker) == -EAGAIN) {
-		(void)ipci_sys_pidfd_kill(worker->pidfd, SIGKILL);
-		/* Also for one that may not be killed: it may follow its channel's end. */
+	/* Waits also for one that may not be killed: it may follow its channel's end. */
+	if (begin_free(worker))
 		(void)await_end(worker, IPC_WORKER_KILL_MS);
-	}
-	(void)ipci_sys_close(worker->pidfd);
-	free(worker);
-	return NULL;
+	return finish_free(worker);
+}
+
+int
+ipci_worker_reap(struct ipc_worker *worker)
+{
+	return is_ours(worker) ? reap(worker) : -ECHILD;
+}
+
+struct ipc_worker *
+ipci_worker_free_now(struct ipc_worker *worker)
+{
+	if (!worker)
+		return NULL;
+	if (begin_free(worker))
+		(void)reap(worker);
+	return finish_free(worker);
 }
 
 /* After a callback: was the worker taken away, or is this the child of a fork within it? */

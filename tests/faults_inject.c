@@ -71,10 +71,14 @@ static const char *const names[FAULTY_N] = {
 	[FAULTY_SETGROUPS] = "setgroups",
 	[FAULTY_SETRESGID] = "setresgid",
 	[FAULTY_SETRESUID] = "setresuid",
+	[FAULTY_CAPSET] = "capset",
+	[FAULTY_CAPGET] = "capget",
 	[FAULTY_PRCTL] = "prctl",
+	[FAULTY_PIPE] = "pipe2",
+	[FAULTY_SETPGID] = "setpgid",
 	[FAULTY_CLONE] = "clone",
 	[FAULTY_FORK] = "fork",
-	[FAULTY_EXEC] = "execvpe",
+	[FAULTY_EXEC] = "execve",
 	[FAULTY_MPROTECT] = "mprotect",
 	[FAULTY_MMAP] = "mmap",
 	[FAULTY_MREMAP] = "mremap",
@@ -367,6 +371,10 @@ call_of_number(long number)
 		return FAULTY_PRLIMIT;
 	case SYS_sched_setaffinity:
 		return FAULTY_SCHED_SETAFFINITY;
+	case SYS_capset:
+		return FAULTY_CAPSET;
+	case SYS_capget:
+		return FAULTY_CAPGET;
 #ifdef SYS_setgroups32
 	case SYS_setgroups32:
 		return FAULTY_SETGROUPS;
@@ -425,9 +433,19 @@ WRAP(int, clone, int (*child)(void *arg), void *stack_end, int flags, void *arg,
 	return fails(FAULTY_CLONE) ? -1 : __real_clone(child, stack_end, flags, arg, pidfd);
 }
 
-WRAP(int, execvpe, const char *file, char *const *argv, char *const *envp)
+WRAP(int, execve, const char *path, char *const *argv, char *const *envp)
 {
-	return fails(FAULTY_EXEC) ? -1 : __real_execvpe(file, argv, envp);
+	return fails(FAULTY_EXEC) ? -1 : __real_execve(path, argv, envp);
+}
+
+WRAP(int, pipe2, int fds[2], int flags)
+{
+	return fails(FAULTY_PIPE) ? -1 : __real_pipe2(fds, flags);
+}
+
+WRAP(int, setpgid, pid_t pid, pid_t group)
+{
+	return fails(FAULTY_SETPGID) ? -1 : __real_setpgid(pid, group);
 }
 
 WRAP(int, dup2, int fd, int as)

@@ -2,8 +2,12 @@
 
 /* Workers end: by themselves, by signals, stopped or freed; and what is known of it then. */
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -357,6 +361,276 @@ last_words_are_there_after_death(void **state)
 	}
 }
 
+/* Its parent holds a file whose buffer is not empty. */
+struct leaver {
+	FILE *log;
+	int mark; /* a pipe: what the handlers of exit(3) say */
+	enum { LEAVE_RETURNS, LEAVE_EXITS, LEAVE_EXITS_IN_LOOP, LEAVE_N } way;
+};
+
+static int mark_fd = -1;
+
+static void
+mark_parent(void)
+{
+	if (mark_fd >= 0)
+		check_equal(write(mark_fd, "parent ", 7), 7);
+}
+
+static void
+mark_function(void)
+{
+	check_equal(write(mark_fd, "function ", 9), 9);
+}
+
+static void
+exit_in_callback(struct ipc_channel *channel, struct ipc_message *message, void *user)
+{
+	struct ipc_message reply = text_message("posted");
+
+	(void)message;
+	(void)user;
+	check_equal(ipc_channel_post(channel, &reply, 0), 0);
+	exit(7);
+}
+
+static int
+leave_somehow(struct ipc_channel *channel, void *arg)
+{
+	static const struct ipc_channel_handler handler = {.message = exit_in_callback};
+	struct leaver *leaver = arg;
+	struct ipc_message message = text_message("posted");
+	struct ipc_loop *loop;
+	int fd;
+
+	alarm(TEST_SECONDS_MAX);
+	/* The number of the parent's file is not the channel's, and can be had. */
+	check(ipc_channel_fd(channel) != fileno(leaver->log));
+	fd = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	check(fd >= 0);
+	mark_fd = leaver->mark;
+	check_equal(atexit(mark_function), 0);
+	if (leaver->way == LEAVE_EXITS_IN_LOOP) {
+		check_equal(ipc_loop_create(&loop, NULL), 0);
+		check_equal(ipc_loop_attach(loop, channel, &handler, NULL), 0);
+		for (;;)
+			check(ipc_loop_turn(loop, -1) >= 0);
+	}
+	check_equal(ipc_channel_post(channel, &message, 0), 0);
+	if (leaver->way == LEAVE_RETURNS)
+		return 7;
+	exit(7);
+}
+
+static void
+expect_left(struct leaver *leaver, const struct ipc_worker_fd *fds, unsigned int n)
+{
+	struct ipc_worker *worker =
+		spawn(WORKER(.run = leave_somehow, .arg = leaver, .fds = fds, .n_fds = n));
+	struct ipc_channel *channel = ipc_worker_channel(worker);
+
+	if (leaver->way == LEAVE_EXITS_IN_LOOP)
+		send_text(channel, "go");
+	expect_text(channel, "posted");
+	expect_end(channel);
+	expect_exit(worker, 7);
+	ipc_worker_free(worker);
+}
+
+/* The parent's handlers are its own, and so is what it has not written yet. */
+static void
+one_that_exits_ends_as_one_that_returns(void **state)
+{
+	static const char *const marks[LEAVE_N] = {[LEAVE_RETURNS] = "",
+		[LEAVE_EXITS] = "function ",
+		[LEAVE_EXITS_IN_LOOP] = "function "};
+	struct leaver leaver = {.log = tmpfile()};
+	struct ipc_worker_fd fd = {.as = 50};
+	char got[64];
+	int ends[2];
+
+	(void)state;
+	check(leaver.log);
+	check(fprintf(leaver.log, "the parent's\n") > 0);
+	for (leaver.way = LEAVE_RETURNS; leaver.way < LEAVE_N; leaver.way++) {
+		check_equal(pipe2(ends, O_CLOEXEC | O_NONBLOCK), 0);
+		fd.fd = ends[1];
+		leaver.mark = fd.as;
+		expect_left(&leaver, &fd, 1);
+		memset(got, 0, sizeof(got));
+		(void)read(ends[0], got, sizeof(got) - 1);
+		check_equal(strcmp(got, marks[leaver.way]), 0);
+		check_equal(close(ends[0]) + close(ends[1]), 0);
+	}
+	check_equal(lseek(fileno(leaver.log), 0, SEEK_END), 0);
+	check_equal(fclose(leaver.log), 0);
+}
+
+/* The numbers that the library has in the parent are asked for. */
+static void
+its_end_has_no_number_that_is_asked_for_or_a_files(void **state)
+{
+	struct leaver leaver = {.log = tmpfile(), .way = LEAVE_EXITS};
+	struct ipc_worker_fd fds[32];
+	unsigned int i;
+	int ends[2];
+
+	(void)state;
+	check(leaver.log);
+	check_equal(pipe2(ends, O_CLOEXEC), 0);
+	check(fprintf(leaver.log, "the parent's\n") > 0);
+	for (i = 0; i < 32; i++)
+		fds[i] = (struct ipc_worker_fd){
+			.fd = ends[1], .as = fileno(leaver.log) + 1 + (int)i};
+	leaver.mark = fds[0].as;
+	expect_left(&leaver, fds, 32);
+	check_equal(close(ends[0]) + close(ends[1]), 0);
+	check_equal(lseek(fileno(leaver.log), 0, SEEK_END), 0);
+	check_equal(fclose(leaver.log), 0);
+}
+
+static void
+wait_to_be_killed(void *arg)
+{
+	(void)arg;
+	alarm(TEST_SECONDS_MAX);
+	for (;;)
+		(void)pause();
+}
+
+/* Until the end. */
+static int
+hear_two(struct ipc_channel *channel, void *arg)
+{
+	struct ipc_message message;
+	int n = 0;
+
+	(void)arg;
+	alarm(TEST_SECONDS_MAX);
+	while (ipc_channel_recv(channel, &message, -1) == 0)
+		n++;
+	return n == 2 ? 0 : 1;
+}
+
+/* With time enough that SIGTERM would be seen. */
+static void
+stop_is_seen_though_another_process_holds_the_parents_end(void **state)
+{
+	struct ipc_worker *worker = spawn(WORKER(.run = hear_two));
+	pid_t helper = child_start(wait_to_be_killed, NULL);
+	int status;
+
+	(void)state;
+	/* What was sent before is received before the end. */
+	send_text(ipc_worker_channel(worker), "one");
+	send_text(ipc_worker_channel(worker), "one more");
+	check_equal(ipc_worker_stop(worker, TEST_WAIT_MS / 2, &status), 0);
+	check_equal(status, 0);
+	ipc_worker_free(worker);
+	check_equal(kill(helper, SIGKILL), 0);
+	child_end_by(helper, SIGKILL);
+}
+
+/* Tells of a child that lives on, in a group or out of it. */
+struct family {
+	bool worker_leaves_group;
+	bool ends; /* by itself */
+};
+
+static int
+have_a_child(struct ipc_channel *channel, void *arg)
+{
+	const struct family *family = arg;
+	struct ipc_message message;
+	char byte = 0;
+	int ends[2];
+	pid_t pid;
+
+	alarm(TEST_SECONDS_MAX);
+	check_equal(pipe(ends), 0);
+	pid = fork();
+	check(pid >= 0);
+	if (pid == 0) {
+		check_equal(write(ends[1], &byte, 1), 1);
+		wait_to_be_killed(NULL);
+	}
+	check_equal(read(ends[0], &byte, 1), 1);
+	if (family->worker_leaves_group) {
+		/* To one of another child's: no way back, but away. */
+		pid_t other = fork();
+
+		check(other >= 0);
+		if (other == 0)
+			wait_to_be_killed(NULL);
+		check_equal(setpgid(other, other), 0);
+		check_equal(setpgid(0, other), 0);
+		check_equal(kill(other, SIGKILL), 0);
+	}
+	send_text(channel, "ready");
+	if (family->ends)
+		return 0;
+	while (ipc_channel_recv(channel, &message, -1) == 0)
+		;
+	return 0;
+}
+
+/* The worker's children become this process's, by prctl(2). Return: the signal that ended one. */
+static int
+signal_of_orphan(void)
+{
+	int64_t give_up_ms = now_ms() + TEST_WAIT_MS;
+	int status, signal = 0;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) >= 0) {
+		check(now_ms() < give_up_ms);
+		if (pid)
+			signal = WTERMSIG(status);
+		else
+			sleep_ms(1);
+	}
+	return signal;
+}
+
+static void
+end_a_family(struct family *family, int group, bool is_freed)
+{
+	struct ipc_worker *worker =
+		spawn(WORKER(.run = have_a_child, .arg = family, .group = group, .kill_group = 1));
+
+	expect_text(ipc_worker_channel(worker), "ready");
+	if (family->ends)
+		check_equal(ipc_worker_wait(worker, TEST_WAIT_MS, NULL), 0);
+	else if (!is_freed)
+		check_equal(ipc_worker_stop(worker, 0, NULL), 0);
+	ipc_worker_free(worker);
+	check_equal(signal_of_orphan(), SIGKILL);
+}
+
+static void
+use_families(void *arg)
+{
+	struct family family;
+	int group, way;
+
+	(void)arg;
+	check_equal(prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0), 0);
+	for (group = IPC_WORKER_GROUP_OWN; group <= IPC_WORKER_GROUP_SESSION; group++) {
+		for (way = 0; way < 4; way++) {
+			family = (struct family){.ends = way & 1,
+				.worker_leaves_group = group == IPC_WORKER_GROUP_OWN && way & 2};
+			end_a_family(&family, group, way & 2);
+		}
+	}
+}
+
+static void
+its_group_is_killed_with_it_or_dies_with_it(void **state)
+{
+	(void)state;
+	child_end(child_start(use_families, NULL));
+}
+
 int
 main(void)
 {
@@ -374,7 +648,13 @@ main(void)
 		worker_test(a_forked_child_does_nothing_to_it),
 		worker_test(each_death_is_seen_while_siblings_live),
 		worker_test(last_words_are_there_after_death),
+		worker_test(one_that_exits_ends_as_one_that_returns),
+		worker_test(its_end_has_no_number_that_is_asked_for_or_a_files),
+		worker_test(stop_is_seen_though_another_process_holds_the_parents_end),
+		worker_test(its_group_is_killed_with_it_or_dies_with_it),
 	};
 
+	/* Of whoever exits; the workers are not to call it. */
+	check_equal(atexit(mark_parent), 0);
 	return run_group(tests);
 }

@@ -41,6 +41,7 @@ static const struct errors birth_errors[] = {
 	{FAULTY_SEND, {ENOMEM, ENOBUFS}, {EINTR}, FAILS},
 	{FAULTY_SENDMSG, {ENOMEM, ENOBUFS}, {EINTR}, FAILS},
 	{FAULTY_EVENTFD, {EMFILE, ENFILE, ENODEV, ENOMEM}, {EINTR}, FAILS},
+	{FAULTY_PIPE, {EMFILE, ENFILE, ENOMEM}, {EINTR}, FAILS},
 	{FAULTY_CLONE, {EAGAIN, ENOMEM, EMFILE, ENFILE, ENOSPC, EPERM, ENOSYS}, {0}, FAILS},
 	{FAULTY_FORK, {EAGAIN, ENOMEM, ENOSYS}, {0}, FAILS},
 	{FAULTY_PIDFD_OPEN, {EMFILE, ENFILE, ENODEV, ENOMEM, ENOSYS}, {EINTR}, FAILS},
@@ -62,7 +63,8 @@ static const struct errors child_errors[] = {
 	{FAULTY_SETGROUPS, {EPERM, EINVAL, ENOMEM}, {EINTR}, FAILS},
 	{FAULTY_SETRESGID, {EPERM, EINVAL, ENOMEM}, {EINTR}, FAILS},
 	{FAULTY_SETRESUID, {EPERM, EINVAL, EAGAIN, ENOMEM}, {EINTR}, FAILS},
-	{FAULTY_PRCTL, {EINVAL}, {EINTR}, FAILS},
+	{FAULTY_PRCTL, {EINVAL}, {EINTR}, MAY_FAIL},
+	{FAULTY_SETPGID, {EPERM}, {0}, FAILS},
 	{FAULTY_EXEC, {ENOENT, EACCES, ENOEXEC, E2BIG, ENOMEM, EIO, ETXTBSY, EAGAIN}, {0}, FAILS},
 	{FAULTY_POLL, {ENOMEM}, {EINTR}, FAILS},
 };
@@ -140,6 +142,13 @@ check_refusal(int r)
 		check_equal(r, -fault_error());
 }
 
+/* A program's child shares our memory, or has a copy if it shall be a user's. */
+enum way { WAY_FUNCTION, WAY_SHARED, WAY_COPIED, WAY_N };
+
+static const char *const ways[WAY_N] = {[WAY_FUNCTION] = "a function",
+	[WAY_SHARED] = "a program",
+	[WAY_COPIED] = "a user's program"};
+
 /* Everything that a child can be asked for. */
 struct wishes {
 	struct ipc_worker_fd fds[2];
@@ -150,9 +159,9 @@ struct wishes {
 };
 
 static const struct ipc_worker_options *
-wish(struct wishes *wishes, bool is_program)
+wish(struct wishes *wishes, enum way way)
 {
-	/* So many that the child has a stack of its own. */
+	/* More than a small stack has room for. */
 	static const char *argv[ARGUMENTS + 1] = {"/proc/self/exe", "echo"};
 	unsigned int i;
 
@@ -166,13 +175,13 @@ wish(struct wishes *wishes, bool is_program)
 	};
 	for (i = 0; i < 64; i++)
 		wishes->cpus[i] = i;
-	wishes->options = *WORKER(.fds = wishes->fds, .n_fds = 2, .limits = &wishes->limit,
-		.n_limits = 1, .cpus = wishes->cpus, .n_cpus = 64, .directory = "/",
-		.parent_death_signal = SIGKILL);
+	wishes->options = *WORKER(.group = IPC_WORKER_GROUP_OWN, .fds = wishes->fds, .n_fds = 2,
+		.limits = &wishes->limit, .n_limits = 1, .cpus = wishes->cpus, .n_cpus = 64,
+		.directory = "/", .parent_death_signal = SIGKILL);
 	/* Nobody else has no groups. */
-	if (geteuid() == 0)
+	if (geteuid() == 0 && way != WAY_SHARED)
 		wishes->options.user = &wishes->user;
-	if (is_program)
+	if (way != WAY_FUNCTION)
 		wishes->options.argv = (char *const *)(uintptr_t)argv;
 	else
 		wishes->options.run = serve;
@@ -182,7 +191,7 @@ wish(struct wishes *wishes, bool is_program)
 /* What happens to a worker. */
 struct use {
 	bool spawns; /* it begins under the fault, which else meets one that lives */
-	bool is_program;
+	enum way way;
 	enum outcome outcome;
 	bool gives_up; /* it is freed after the first refusal, not asked again */
 	enum { END_FREED, END_DIED, END_STOPPED, END_TERMINATED, END_KILLED, END_N } end;
@@ -192,7 +201,7 @@ static void
 spawn_under_fault(const struct use *use)
 {
 	struct wishes wishes;
-	const struct ipc_worker_options *options = wish(&wishes, use->is_program);
+	const struct ipc_worker_options *options = wish(&wishes, use->way);
 	struct ipc_worker *worker = NULL;
 	int r = LIBRARY(ipc_worker_spawn(&worker, options));
 
@@ -412,7 +421,7 @@ use_worker(const struct fault *fault, const void *arg)
 {
 	const struct use *use = arg;
 
-	fault_trial_begin(fault, use->is_program ? "a program" : "a function");
+	fault_trial_begin(fault, ways[use->way]);
 	if (use->spawns)
 		spawn_under_fault(use);
 	else
@@ -438,14 +447,10 @@ fail_spawns(const struct errors *errors, size_t n)
 {
 	struct use use = {.spawns = true};
 	size_t i;
-	int way;
 
-	for (i = 0; i < n; i++) {
-		for (way = 0; way < 2; way++) {
-			use.is_program = way;
+	for (i = 0; i < n; i++)
+		for (use.way = 0; use.way < WAY_N; use.way++)
 			fail_worker(&use, &errors[i]);
-		}
-	}
 }
 
 #define fail_all_spawns(table) fail_spawns((table), sizeof(table) / sizeof((table)[0]))
@@ -456,9 +461,12 @@ without_any_fault(void **state)
 	struct use use = {.spawns = true, .outcome = WORKS};
 
 	(void)state;
-	(void)use_worker(NULL, &use);
-	use.is_program = true;
-	(void)use_worker(NULL, &use);
+	/* What the first program leaves to the others is not left behind. */
+	use.way = WAY_SHARED;
+	fault_arm(NULL);
+	spawn_under_fault(&use);
+	for (use.way = 0; use.way < WAY_N; use.way++)
+		(void)use_worker(NULL, &use);
 	/* A wrapper that never saw a call is one that the linker has not put in place. */
 	check(fault_calls(FAULTY_CLONE) && fault_calls(FAULTY_FORK) && fault_calls(FAULTY_EXEC));
 	check(fault_calls(FAULTY_WAITID) && fault_calls(FAULTY_PIDFD_OPEN));
@@ -507,11 +515,12 @@ without_waits_for_pidfds_it_is_refused(void **state)
 	struct fault fault = {.call = FAULTY_WAITID, .nth = 1, .onward = true};
 	struct ipc_worker *worker = NULL;
 	struct wishes wishes;
-	int i, way;
+	enum way way;
+	int i;
 
 	(void)state;
 	for (i = 0; i < 3; i++) {
-		for (way = 0; way < 2; way++) {
+		for (way = 0; way < WAY_N; way++) {
 			fault.error = errors[i];
 			fault_arm(&fault);
 			check_equal(

@@ -3,6 +3,7 @@
 /* Workers begin: programs and functions, what they are given, and why they are not started. */
 
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,6 +15,17 @@
 #include <unistd.h>
 
 #include "worker_support.h"
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define HAS_SANITIZER true
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define HAS_SANITIZER true
+#endif
+#endif
+#ifndef HAS_SANITIZER
+#define HAS_SANITIZER false
+#endif
 
 static int
 play_echo(char **argv)
@@ -275,6 +287,7 @@ options_out_of_range_are_refused(void **state)
 	const struct ipc_worker_fd twice[] = {{0, 5}, {1, 5}}, low = {0, -1}, odd = {-2, 5};
 	const unsigned int cpu = IPC_WORKER_CPU_LIMIT;
 	const struct ipc_worker_user user = {.uid = 1, .n_groups = 1};
+	const int none = 0, hard = SIGKILL;
 	struct ipc_worker_options options = *WORKER(.argv = ROLE("echo"));
 	char *empty[] = {NULL};
 
@@ -296,6 +309,12 @@ options_out_of_range_are_refused(void **state)
 	expect_error_both_ways(WORKER(.user = &user), -EINVAL);
 	expect_error_both_ways(WORKER(.parent_death_signal = -1), -EINVAL);
 	expect_error_both_ways(WORKER(.parent_death_signal = 1000), -EINVAL);
+	expect_error_both_ways(WORKER(.n_ignored = 1), -EINVAL);
+	expect_error_both_ways(WORKER(.ignored = &none, .n_ignored = 1), -EINVAL);
+	expect_error_both_ways(WORKER(.ignored = &hard, .n_ignored = 1), -EINVAL);
+	expect_error_both_ways(WORKER(.group = -1), -EINVAL);
+	expect_error_both_ways(WORKER(.group = IPC_WORKER_GROUP_SESSION + 1), -EINVAL);
+	expect_error_both_ways(WORKER(.kill_group = 1), -EINVAL);
 }
 
 static void
@@ -456,6 +475,65 @@ two_threads_spawn_at_once(void **state)
 	check_equal(pthread_join(threads[0], NULL) + pthread_join(threads[1], NULL), 0);
 }
 
+static void *
+spawn_on_little(void *arg)
+{
+	const struct ipc_worker_options *options = arg;
+	struct ipc_worker *worker = spawn(options);
+
+	/* The test's own functions need more than there is. */
+	check(ipc_worker_channel(worker));
+	ipc_worker_free(worker);
+	return NULL;
+}
+
+static int
+leave(struct ipc_channel *channel, void *arg)
+{
+	(void)channel;
+	(void)arg;
+	return 0;
+}
+
+/* A script without #! is run by the shell: that takes another argv. */
+static void
+the_smallest_stack_suffices_to_spawn(void **state)
+{
+	static const char *many[2000] = {"/proc/self/exe", "echo"};
+	char *missing[] = {(char *)"no-such-program", NULL};
+	const struct ipc_worker_user user = {.uid = geteuid(), .gid = getegid()};
+	const struct ipc_worker_user *users[] = {NULL, geteuid() == 0 ? &user : NULL};
+	struct ipc_worker_options options[] = {*WORKER(.argv = ROLE("echo")),
+		*WORKER(.argv = (char *const *)(uintptr_t)many), *WORKER(.run = leave)};
+	pthread_attr_t attributes;
+	struct ipc_worker *worker;
+	pthread_t thread;
+	unsigned int i, k;
+
+	(void)state;
+	skip_without_pidfds();
+	if (HAS_SANITIZER) {
+		test_lacks("small stacks: a sanitizer makes frames large");
+		skip();
+	}
+	for (i = 2; i < 1999; i++)
+		many[i] = "";
+	/* What the linker looks up at a first call is looked up. */
+	check_equal(ipc_worker_spawn(&worker, WORKER(.argv = missing)), -ENOENT);
+	check_equal(pthread_attr_init(&attributes), 0);
+	check_equal(pthread_attr_setstacksize(&attributes, (size_t)PTHREAD_STACK_MIN), 0);
+	for (i = 0; i < 3; i++) {
+		for (k = 0; k < 2; k++) {
+			options[i].user = users[k];
+			check_equal(
+				pthread_create(&thread, &attributes, spawn_on_little, &options[i]),
+				0);
+			check_equal(pthread_join(thread, NULL), 0);
+		}
+	}
+	check_equal(pthread_attr_destroy(&attributes), 0);
+}
+
 static void
 signals_do_not_disturb_a_spawn(void **state)
 {
@@ -492,6 +570,7 @@ main(int argc, char **argv)
 		worker_test(at_the_descriptor_limit_it_fails_and_leaves_nothing),
 		worker_test(two_threads_spawn_at_once),
 		worker_test(signals_do_not_disturb_a_spawn),
+		worker_test(the_smallest_stack_suffices_to_spawn),
 	};
 
 	play_role(argc, argv, roles, sizeof(roles) / sizeof(roles[0]));

@@ -14,7 +14,7 @@
  *
  *   descriptors  0, 1 and 2, unless the parent has them closed or close-on-exec, those of .fds,
  *                and the worker's end of the channel, at a number from 3 on. All others are closed
- *   signals      all of them at their defaults, ignored ones too, and none blocked
+ *   signals      all of them at their defaults, ignored ones too but for .ignored, and none blocked
  *   the rest     as it is in the parent, but for what the options say
  *
  * A worker sees the end of its channel (-EPIPE) when its parent closes it or dies, and should
@@ -45,7 +45,19 @@
  * socketpair and those of .spin_us. examples/confine.h is one.
  *
  * Trust: a worker may be hostile. What it can do to its parent is what a channel's peer can do. A
- * grandchild to which it gave its end is heard until the worker's death, not after it.
+ * grandchild to which it gave its end is heard until the worker's death, not after it. Workers of
+ * one user can signal and stop each other, one that is being started included, which takes the
+ * parent IPC_WORKER_START_MS at most: give those that may be hostile users of their own.
+ *
+ * Terminal: Ctrl-C sends SIGINT to all of the terminal's foreground process group, to workers as to
+ * their parent; so do Ctrl-\ (SIGQUIT), Ctrl-Z (SIGTSTP) and a hangup (SIGHUP). For workers that
+ * shall end when their parent says so, either let them ignore SIGINT (.ignored), or give them a
+ * group of their own (.group), which gets none of these; such a group is in the background: a
+ * worker that reads from the terminal is stopped. A session of its own has no terminal.
+ *
+ * Process id namespaces: where a parent has made one for its children, by unshare(2), its first
+ * child is the namespace's init. When that dies the kernel kills all others there, and its death is
+ * complete only when all of them were reaped, which are its parent's to reap. Free it last.
  */
 
 #include <stddef.h>
@@ -65,9 +77,18 @@ extern "C" {
 struct ipc_worker;
 
 /* The range of each option; outside of it a worker is refused with -EINVAL. */
-#define IPC_WORKER_FDS_LIMIT    256U
-#define IPC_WORKER_LIMITS_LIMIT 64U
-#define IPC_WORKER_CPU_LIMIT    65536U /* CPU numbers are below */
+#define IPC_WORKER_FDS_LIMIT     256U
+#define IPC_WORKER_LIMITS_LIMIT  64U
+#define IPC_WORKER_CPU_LIMIT     65536U /* CPU numbers are below */
+#define IPC_WORKER_IGNORED_LIMIT 64U
+
+/* Milliseconds in which a worker has to come from its birth to its program or function. It takes
+   one or two; an emulator, or a disk that is slow and busy, makes seconds of them. */
+#define IPC_WORKER_START_MS 10000
+
+/* Milliseconds that are left of those once somebody has stopped it on the way. It is continued
+   then; who stops it again and again must not stop its parent, too. */
+#define IPC_WORKER_STOPPED_MS 250
 
 /* Milliseconds in which a process that was sent SIGKILL should have ended. One in an
    uninterruptible sleep, on a dead network file system for example, may not. */
@@ -79,7 +100,14 @@ struct ipc_worker_fd {
 	int as; /* its number in the worker; 0, 1 and 2 are standard input, output and error */
 };
 
-/* Whom the worker runs as; the parent needs the privilege. */
+/*
+ * Whom the worker runs as; the parent needs the privilege. It is the last that is changed.
+ *
+ * A worker whose uid is not the parent's (real, effective and saved) has no capability, neither
+ * ambient, permitted, effective nor inheritable, whatever the parent has asked the kernel to keep,
+ * and no way back; uid 0 is no exception. Where uid is the parent's it has the parent's
+ * capabilities. Neither is given any by what it executes, see .no_new_privs.
+ */
 struct ipc_worker_user {
 	uid_t uid; /* real, effective and saved */
 	gid_t gid;
@@ -91,6 +119,13 @@ struct ipc_worker_user {
 struct ipc_worker_limit {
 	int resource; /* RLIMIT_... */
 	uint64_t soft, hard;
+};
+
+/* In which process group a worker begins. */
+enum ipc_worker_group {
+	IPC_WORKER_GROUP_PARENT,  /* the parent's */
+	IPC_WORKER_GROUP_OWN,     /* one of its own, which it leads */
+	IPC_WORKER_GROUP_SESSION, /* that, in a session of its own, without a terminal */
 };
 
 /* Set size to sizeof(struct ipc_worker_options). Zero in any other field means the default. All
@@ -122,6 +157,15 @@ struct ipc_worker_options {
 	int parent_death_signal;  /* sent to the worker when the parent's THREAD that spawned it
 	                             ends: spawn from one that stays, see PR_SET_PDEATHSIG of
 	                             prctl(2). 0: none. A program that is set-user-ID loses it */
+
+	int no_new_privs;       /* 1: nothing that it executes gives it privileges, see
+	                           PR_SET_NO_NEW_PRIVS of prctl(2). Always so with .user */
+	int group;              /* enum ipc_worker_group */
+	const int *ignored;     /* signals that it begins with ignored */
+	unsigned int n_ignored; /* at most IPC_WORKER_IGNORED_LIMIT */
+	int kill_group; /* 1: whatever kills the worker by SIGKILL kills its process group, with the
+	                   children that it has left there, and so does its death when that is seen;
+	                   for a .group that is its own */
 };
 
 /*
@@ -130,6 +174,13 @@ struct ipc_worker_options {
  * Waits until the program was executed, or the function is about to be called: what fails
  * on the way there is this function's result, and no process is left behind. What the program
  * does then is its own: one that is no worker exits without a word, and the channel ends.
+ *
+ * A function, and a program with .user, is waited for IPC_WORKER_START_MS at most, and
+ * IPC_WORKER_STOPPED_MS once somebody has stopped it. It is killed then; should it not end within a
+ * second its parent has a child to reap. A program without .user is the parent's user's until it is
+ * executed, and is waited for without a bound, as by vfork(2): the parent has lent it its memory.
+ *
+ * Of the parent nothing changes.
  *
  * The program finds LIBIPC_CHANNEL in its environment, see ipc_channel_inherit(). A script is run
  * as execvp(3) does; one that begins with #! has the process id of its interpreter.
@@ -141,15 +192,25 @@ struct ipc_worker_options {
  * flushed; atexit(3) functions are not called. Where the parent has other threads the child has
  * none of them, but the locks they held: prefer a program.
  *
+ * exit(3) within the function does what its return does, after the atexit(3) functions that it has
+ * registered itself; those of the parent are not called (with glibc; other C libraries have no
+ * on_exit(3), and call them). Neither writes what is in the buffers of other files: close those
+ * that the function has opened. Those that the parent had open are closed, and their numbers may be
+ * other files' by now: do not use them, and do not call fflush(3) with NULL. The channel's number
+ * is none of theirs.
+ *
  * Return: 0, or
- *   -EINVAL  an option is out of its range, neither or both of argv and run are set, or none of
- *            .cpus is there
+ *   -EINVAL  an option is out of its range, neither or both of argv and run are set, none of .cpus
+ *            is there, or .kill_group is set without a .group
  *   -ENOENT, -EACCES, -ENOEXEC, -ENOTDIR, -ELOOP, -E2BIG ...
  *            the program or the directory, as execve(2) and chdir(2) say
  *   -EBADF   one of .fds is not open
  *   -EPERM   user, limits: this process may not
  *   -EAGAIN  a limit of processes, as fork(2) says
- *   -EMFILE  this process has no room for three more descriptors, or the worker none for its own
+ *   -ETIMEDOUT
+ *            others have stopped it, or the machine is too slow
+ *   -EMFILE  this process has no room for three more descriptors, with .user for five, or the
+ *            worker none for its own
  *   -ENOSYS  no pidfds: a kernel before 5.4, or a sandbox
  *   -ENFILE, -ENOMEM, -ENOBUFS
  */
@@ -188,7 +249,8 @@ struct ipc_worker_end {
 int ipc_worker_wait(struct ipc_worker *worker, int timeout_ms, struct ipc_worker_end *ret_end);
 
 /*
- * Send the worker a signal; 0 sends none. It never reaches another process.
+ * Send the worker a signal; 0 sends none. It never reaches another process, but that SIGKILL
+ * reaches the worker's group if .kill_group is set.
  *
  * Return: 0, or -ESRCH (it has ended), -EINVAL (no signal), -EPERM, -ECHILD.
  */
@@ -197,7 +259,8 @@ int ipc_worker_kill(struct ipc_worker *worker, int signal);
 /*
  * End the worker: closes the channel, which a worker should take for a sign to exit; waits
  * grace_ms; sends SIGTERM, and SIGCONT lest it sleeps through it; waits grace_ms; sends SIGKILL. No
- * longer than it takes for the process to end; with grace_ms 0 SIGKILL comes at once.
+ * longer than it takes for the process to end; with grace_ms 0 SIGKILL comes at once. The worker
+ * sees the channel's end even if other processes have copies of the parent's.
  *
  * A worker in a loop is detached first; died() is not called. The object stays, to be asked and
  * freed. ret_status may be NULL; it is as in struct ipc_worker_end.
