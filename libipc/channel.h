@@ -55,6 +55,7 @@ struct ipci_out {
 	size_t buffer_size;
 	size_t packet_max; /* what the socket takes in one packet */
 	bool void_due;     /* a large message was cut short; the peer is to be told first */
+	bool finishing;    /* in a loop: once all was sent the peer sees the end */
 	/* Payloads below this size may be sent the short way: within all limits; 0 until the peer
 	   has said hello, and in a loop. */
 	size_t lone_end;
@@ -165,6 +166,13 @@ int ipci_channel_open_ours(
 
 /* Give up on a peer that breaks the format: wakes whoever waits for it. Return: -EPROTO. */
 int ipci_channel_break(struct ipc_channel *channel);
+
+/*
+ * Send what a channel in a loop has gathered, then let the peer see the end of this direction. The
+ * loop does both, as soon as the socket has room; nothing more is taken (-EPIPE). The other
+ * direction goes on.
+ */
+void ipci_channel_finish_writing(struct ipc_channel *channel);
 
 /* A message to be sent breaks these by a programmer's error alone. */
 static inline void

@@ -284,7 +284,7 @@ check(struct ipc_channel *channel, const struct ipc_message *message)
 {
 	struct ipci_deadline at_once = ipci_deadline(0);
 	bool anonymous = false;
-	int r = ipci_port_error(channel->port);
+	int r = channel->out.finishing ? -EPIPE : ipci_port_error(channel->port);
 
 	if (r == 0)
 		r = ipci_out_check(channel, message, &at_once);
