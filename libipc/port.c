@@ -129,6 +129,10 @@ ipci_ports_wake(struct ipc_loop *loop, int64_t now_ns)
 void
 ipci_port_fail(struct ipci_port *port, int reason)
 {
+	/* A send that has met the peer's exit can leave a socket that is no connection any more. */
+	if (reason == -ENOTCONN &&
+		atomic_load_explicit(&port->channel->out.lane.refused, memory_order_relaxed))
+		reason = -ECONNRESET;
 	port->failed = reason;
 	ipci_port_ready(port);
 }
