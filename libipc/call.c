@@ -44,7 +44,7 @@ ipci_kept_free(struct ipci_in *in)
 		ipci_in_release(in);
 	}
 	if (in->holds && in->held_result == 0)
-		ipci_fds_close_some(in->held.fds, in->held.n_fds);
+		ipci_link_close_fds(&in->lane, in->held.fds, in->held.n_fds);
 	in->holds = false;
 }
 

@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -106,10 +107,7 @@ clear_options(int fd)
 	return r;
 }
 
-/*
- * Let descriptors come in, or not. Says whether the kernel bars them; where it cannot, it still
- * drops them at our door.
- */
+/* Let descriptors come in, or not. Says whether the kernel bars them. */
 static int
 admit_fds(int fd, bool takes_fds, bool *ret_barred)
 {
@@ -149,6 +147,7 @@ channel_alloc(int fd, const struct ipc_channel_options *options)
 	channel->out.buffer = memory + out_at;
 	channel->out.buffer_size = out_size;
 	channel->fd = fd;
+	channel->generation = ipci_sys_generation();
 	channel->next_call_id = IPC_MESSAGE_ID_CALL;
 	channel->hello_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
 	channel->hello_turn = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
@@ -170,6 +169,7 @@ channel_init(struct ipc_channel *channel, const struct ipc_channel_options *opti
 	if (r < 0)
 		return r;
 	ipci_in_init(channel, options);
+	ipci_link_look_clean(&channel->in.lane);
 	return ipci_out_init(channel, options);
 }
 
@@ -197,7 +197,7 @@ open_ours(struct ipc_channel **ret, int fd, const struct ipc_channel_options *op
 /* Of a socket that may be anything. No program started meanwhile inherits it; on failure one may
    again. */
 static int
-open_any(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
+open_high(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
 {
 	int was_cloexec, r;
 
@@ -212,6 +212,22 @@ open_any(struct ipc_channel **ret, int fd, const struct ipc_channel_options *opt
 	r = open_ours(ret, fd, options);
 	if (r < 0 && !was_cloexec)
 		(void)ipci_sys_set_cloexec(fd, false);
+	return r;
+}
+
+/* What is a standard descriptor to all others moves out of their way. */
+static int
+open_any(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options)
+{
+	int high, r;
+
+	if (fd < 0 || fd >= IPCI_SYS_FD_MIN)
+		return open_high(ret, fd, options);
+	high = ipci_sys_dup(fd);
+	if (high < 0)
+		return high;
+	r = open_high(ret, high, options);
+	(void)ipci_sys_close(r < 0 ? high : fd);
 	return r;
 }
 
@@ -246,6 +262,8 @@ open_both(struct ipc_channel *ret_ends[2], int fds[2], const struct ipc_channel_
 		r = open_ours(&ret_ends[i], fds[i], options);
 		if (r < 0)
 			return r;
+		/* Nobody else has ever had the sockets. */
+		ret_ends[i]->in.lane.fds_clean = ret_ends[i]->in.lane.fds_barred;
 		fds[i] = -1;
 	}
 	r = ipci_in_hello(ret_ends[0], &at_once);
@@ -318,24 +336,38 @@ ipc_channel_inherit(struct ipc_channel **ret, const struct ipc_channel_options *
 		return -ENOENT;
 
 	r = ipc_channel_open(ret, fd, options);
-	if (r == 0)
+	if (r == 0) {
+		ipci_channel_trust(*ret);
 		(void)unsetenv(IPCI_INHERIT_VARIABLE);
+	}
 	return r;
+}
+
+/*
+ * Close the socket. With what is unread in it go the descriptors that are there, and to close those
+ * can take as long as the peer likes.
+ */
+static void
+close_socket(struct ipci_lane *in)
+{
+	int fd = in->fd;
+
+	if (!in->closes_here && !in->fds_clean && ipci_sys_poll(fd, POLLIN, 0) != 0)
+		ipci_link_close_fds(in, &fd, 1);
+	else
+		(void)ipci_sys_close(fd);
 }
 
 static void
 close_channel(struct ipc_channel *channel, bool shuts_down)
 {
-	int fd;
-
 	if (channel->port)
 		ipci_port_close(channel->port);
 	(void)ipci_out_flush(channel);
-	fd = channel->fd;
-	channel_free(channel);
 	if (shuts_down)
-		(void)ipci_sys_shutdown(fd);
-	(void)ipci_sys_close(fd);
+		(void)ipci_sys_shutdown(channel->fd);
+	close_socket(&channel->in.lane);
+	channel_free(channel);
 }
 
 struct ipc_channel *

@@ -55,6 +55,12 @@ struct ipci_out {
 	size_t buffer_size;
 	size_t packet_max; /* what the socket takes in one packet */
 	bool void_due;     /* a large message was cut short; the peer is to be told first */
+	/* Has the peer begun a large message of which some is missing? All copies of this end that
+	   fork(2) has made share it: whoever sends next has to send a void first, and only one.
+	   NULL before the first such message. */
+	atomic_bool *unfinished;
+	bool is_copy;   /* of a forked child, which has sent no message yet */
+	bool finishing; /* in a loop: once all was sent the peer sees the end */
 	/* Payloads below this size may be sent the short way: within all limits; 0 until the peer
 	   has said hello, and in a loop. */
 	size_t lone_end;
@@ -115,6 +121,7 @@ struct ipci_in {
 	struct ipci_arrived *in_hand; /* the record's, where it does not lie in the buffer */
 	bool metered;                 /* by a loop: the socket is read that often only */
 	unsigned int credit;
+	bool held_up; /* what came before has still to be closed; nothing more is to be received */
 
 	struct ipci_fds fds;    /* of the record in hand */
 	unsigned int fds_given; /* of those, belong to messages given out so far */
@@ -139,6 +146,7 @@ struct ipc_channel {
 	_Atomic int broken; /* 0 or -EPROTO: both ways are dead */
 
 	/* The peer's hello: whichever direction needs it first receives it, while it is hearing. */
+	atomic_uint generation;     /* of the process whose threads have used the lock */
 	pthread_mutex_t hello_lock; /* of hearing, and never held for long */
 	pthread_cond_t hello_turn;  /* hearing has become false */
 	bool hearing;               /* a direction is receiving the hello */
@@ -167,8 +175,23 @@ int ipci_channel_open_ours(
    end. What was sent before stays to be received. */
 struct ipc_channel *ipci_channel_end(struct ipc_channel *channel);
 
+/* In a worker, of its own end: its parent may delay it, so what that sent is closed as one's own
+   descriptors are. A worker that is shut in may have no other thread. */
+static inline void
+ipci_channel_trust(struct ipc_channel *channel)
+{
+	channel->in.lane.closes_here = true;
+}
+
 /* Give up on a peer that breaks the format: wakes whoever waits for it. Return: -EPROTO. */
 int ipci_channel_break(struct ipc_channel *channel);
+
+/*
+ * Send what a channel in a loop has gathered, then let the peer see the end of this direction. The
+ * loop does both, as soon as the socket has room; nothing more is taken (-EPIPE). The other
+ * direction goes on.
+ */
+void ipci_channel_finish_writing(struct ipc_channel *channel);
 
 /* A message to be sent breaks these by a programmer's error alone. */
 static inline void
@@ -209,6 +232,24 @@ int ipci_out_gather(struct ipc_channel *channel, const struct ipc_message *messa
 
 /* What a failed send means to the caller. */
 int ipci_out_error(struct ipc_channel *channel, int r);
+
+/* Before a large message: be able to say that it is unfinished. Return: 0, or -ENOMEM. */
+int ipci_out_reserve_large(struct ipci_out *out);
+
+static inline void
+ipci_out_set_unfinished(struct ipci_out *out, bool unfinished)
+{
+	atomic_store_explicit(out->unfinished, unfinished, memory_order_relaxed);
+}
+
+/* Is a void to be sent first? A copy of this end may have sent it. */
+static inline bool
+ipci_out_owes_void(struct ipci_out *out)
+{
+	out->void_due =
+		out->void_due && atomic_load_explicit(out->unfinished, memory_order_relaxed);
+	return out->void_due;
+}
 
 /* Is anything gathered? */
 static inline bool

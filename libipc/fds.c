@@ -3,6 +3,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "base.h"
+#include "closer.h"
 #include "fds.h"
 #include "sys.h"
 
@@ -79,10 +81,38 @@ ipci_control_pack(
 		CMSG_SPACE(sizeof(int) * n) - CMSG_LEN(sizeof(int) * n));
 }
 
-void
-ipci_control_collect(struct msghdr *message, struct ipci_fds *set)
+/* Without a wait if there is a closer. */
+static void
+close_one(int fd, struct ipci_closer **closer)
+{
+	if (closer)
+		ipci_closer_close(closer, &fd, 1);
+	else
+		(void)ipci_sys_close(fd);
+}
+
+/* What comes at the number of a standard descriptor that is closed moves up. Those behind one that
+   cannot are lost with it, as where the kernel has no room for it. */
+static bool
+collect_one(struct ipci_fds *set, int fd, bool complete, struct ipci_closer **closer)
+{
+	int lifted = fd;
+
+	if (complete && set->n < IPCI_FDS_CAPACITY && ipci_unlikely(fd < IPCI_SYS_FD_MIN))
+		lifted = ipci_sys_dup(fd);
+	complete = complete && lifted >= 0;
+	if (!complete || set->n >= IPCI_FDS_CAPACITY || lifted != fd)
+		close_one(fd, closer);
+	if (complete && set->n < IPCI_FDS_CAPACITY)
+		set->fds[set->n++] = lifted;
+	return complete;
+}
+
+bool
+ipci_control_collect(struct msghdr *message, struct ipci_fds *set, struct ipci_closer **closer)
 {
 	struct cmsghdr *header;
+	bool complete = true;
 	size_t n, i;
 	int fd;
 
@@ -92,12 +122,10 @@ ipci_control_collect(struct msghdr *message, struct ipci_fds *set)
 		n = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
 		for (i = 0; i < n; i++) {
 			memcpy(&fd, CMSG_DATA(header) + i * sizeof(int), sizeof(fd));
-			if (set->n < IPCI_FDS_CAPACITY)
-				set->fds[set->n++] = fd;
-			else
-				(void)ipci_sys_close(fd);
+			complete = collect_one(set, fd, complete, closer);
 		}
 	}
+	return complete;
 }
 
 int

@@ -9,6 +9,7 @@
  * a descriptor belongs to.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/socket.h>
 
@@ -62,8 +63,16 @@ struct ipci_control {
 void ipci_control_pack(
 	struct msghdr *message, struct ipci_control *control, const int *fds, unsigned int n);
 
-/* Take every descriptor that a received message carries into the set, which is empty
-   before. What the set has no room for is closed. */
-void ipci_control_collect(struct msghdr *message, struct ipci_fds *set);
+struct ipci_closer;
+
+/*
+ * Take every descriptor that a received message carries into the set, which is empty before. What
+ * the set has no room for is closed, by the closer, or here if that is NULL.
+ *
+ * Return: whether all that came are there; else those from one on are closed which came below 3,
+ * and for which there was no other number.
+ */
+bool ipci_control_collect(
+	struct msghdr *message, struct ipci_fds *set, struct ipci_closer **closer);
 
 #endif

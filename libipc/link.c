@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 
 #include "base.h"
 #include "link.h"
@@ -120,8 +121,9 @@ sleep_until(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline
 	int left_ms, e;
 
 	/* Without a deadline the blocking call itself is the cheapest sleep. It comes back with
-	   EAGAIN from a socket that somebody made non-blocking or gave a timeout. */
-	if (deadline->timeout_ms < 0 && r == -EAGAIN)
+	   EAGAIN from a socket that somebody made non-blocking or gave a timeout. Whoever may be
+	   cancelled does so in poll(2), which has taken or sent nothing by then. */
+	if (deadline->timeout_ms < 0 && r == -EAGAIN && !ipci_sys_may_be_cancelled())
 		r = move(transfer, 0);
 
 	while (must_wait(r)) {
@@ -133,6 +135,27 @@ sleep_until(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline
 			return e;
 		r = move(transfer, MSG_DONTWAIT);
 	}
+	return r;
+}
+
+static void
+undo(void *arg)
+{
+	struct ipci_deadline *deadline = arg;
+
+	if (deadline->undo)
+		deadline->undo(deadline->undo_arg);
+}
+
+/* The same, where this thread may be cancelled. */
+static ssize_t
+sleep_cancellable(struct transfer *transfer, ssize_t reason, struct ipci_deadline *deadline)
+{
+	ssize_t r;
+
+	pthread_cleanup_push(undo, deadline);
+	r = sleep_until(transfer, reason, deadline);
+	pthread_cleanup_pop(0);
 	return r;
 }
 
@@ -157,7 +180,10 @@ wait_for(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline)
 
 	ipci_count_add(&lane->counts->waits_slept, 1);
 	IPCI_PROBE2(channel__sleep, lane->fd, transfer->event == POLLOUT);
-	r = sleep_until(transfer, r, deadline);
+	if (ipci_sys_may_be_cancelled())
+		r = sleep_cancellable(transfer, r, deadline);
+	else
+		r = sleep_until(transfer, r, deadline);
 	IPCI_PROBE2(channel__wake, lane->fd, r);
 	if (ipci_wait_learns(&lane->wait))
 		ipci_wait_learn(&lane->wait, ipci_sys_now_ns() - start_ns, true);
@@ -180,7 +206,9 @@ complete(struct transfer *transfer, ssize_t r, struct ipci_deadline *deadline)
 static inline int
 first_flags(const struct ipci_lane *lane, const struct ipci_deadline *deadline)
 {
-	return deadline->timeout_ms < 0 && lane->wait.spin_us < 0 ? 0 : MSG_DONTWAIT;
+	return deadline->timeout_ms < 0 && lane->wait.spin_us < 0 && !ipci_sys_may_be_cancelled()
+	               ? 0
+	               : MSG_DONTWAIT;
 }
 
 static inline void
@@ -191,8 +219,10 @@ count_packet(struct ipci_lane *lane, ssize_t size)
 }
 
 static int
-send_error(ssize_t r)
+send_error(struct ipci_lane *lane, ssize_t r)
 {
+	if (r == -ECONNREFUSED)
+		atomic_store_explicit(&lane->refused, true, memory_order_relaxed);
 	return r == -ECONNRESET || r == -ENOTCONN || r == -ECONNREFUSED ? -EPIPE : (int)r;
 }
 
@@ -216,7 +246,7 @@ ipci_link_send_plain(
 		};
 		r = complete(&transfer, r, deadline);
 		if (r < 0)
-			return send_error(r);
+			return send_error(lane, r);
 	}
 	count_packet(lane, r);
 	IPCI_PROBE2(packet__sent, lane->fd, r);
@@ -245,7 +275,7 @@ ipci_link_send(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 	if (r < 0)
 		r = complete(&transfer, r, deadline);
 	if (r < 0)
-		return send_error(r);
+		return send_error(lane, r);
 	count_packet(lane, r);
 	ipci_count_add(&lane->counts->fds, n_fds);
 	IPCI_PROBE2(packet__sent, lane->fd, r);
@@ -284,15 +314,35 @@ recv_plain(struct ipci_lane *lane, const struct iovec *part, struct ipci_arrival
 	return 0;
 }
 
+void
+ipci_link_close_fds(struct ipci_lane *lane, int *fds, unsigned int n)
+{
+	if (lane->closes_here)
+		ipci_fds_close_some(fds, n);
+	else
+		ipci_closer_close(&lane->closer, fds, n);
+}
+
+bool
+ipci_link_collect(struct ipci_lane *lane, struct msghdr *message, struct ipci_fds *set)
+{
+	bool complete =
+		ipci_control_collect(message, set, lane->closes_here ? NULL : &lane->closer);
+
+	ipci_count_add(&lane->counts->fds, set->n);
+	return complete;
+}
+
 int
 ipci_link_recv(struct ipci_lane *lane, const struct iovec *parts, unsigned int n_parts,
 	struct ipci_fds *set, struct ipci_arrival *ret_arrival, struct ipci_deadline *deadline)
 {
 	struct ipci_control control;
 	struct transfer transfer;
+	bool complete_set;
 	ssize_t r;
 
-	if (n_parts == 1 && lane->fds_barred)
+	if (n_parts == 1 && lane->fds_clean)
 		return recv_plain(lane, parts, ret_arrival, deadline);
 
 	transfer = (struct transfer){
@@ -301,26 +351,33 @@ ipci_link_recv(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 		.attempt = attempt_recvmsg,
 		.event = POLLIN,
 	};
-	if (set) {
+	if (!lane->fds_clean) {
 		transfer.message.msg_control = control.bytes;
 		transfer.message.msg_controllen = sizeof(control.bytes);
 	}
 	r = move(&transfer, first_flags(lane, deadline));
+	if (r == -EAGAIN)
+		lane->fds_clean = lane->fds_barred;
 	if (r < 0)
 		r = complete(&transfer, r, deadline);
 	if (r < 0)
 		return (int)r;
 
-	if (set) {
-		ipci_control_collect(&transfer.message, set);
-		ipci_count_add(&lane->counts->fds, set->n);
-	}
+	complete_set = ipci_link_collect(lane, &transfer.message, set);
 	*ret_arrival = (struct ipci_arrival){
 		.size = (size_t)r,
 		.truncated = transfer.message.msg_flags & MSG_TRUNC,
-		.fds_lost = transfer.message.msg_flags & MSG_CTRUNC,
+		.fds_lost = !complete_set || transfer.message.msg_flags & MSG_CTRUNC,
 	};
 	count_packet(lane, r);
 	IPCI_PROBE2(packet__received, lane->fd, r);
 	return 0;
+}
+
+void
+ipci_link_look_clean(struct ipci_lane *lane)
+{
+	/* Empty since the kernel has barred them: what comes has none. */
+	if (lane->fds_barred && !lane->fds_clean)
+		lane->fds_clean = ipci_sys_poll(lane->fd, POLLIN, 0) == 0;
 }

@@ -248,6 +248,8 @@ prove(struct ipc_loop *loop)
 	r = ipc_channel_pair(&a, &b, &options);
 	if (r < 0)
 		return r;
+	ipci_channel_trust(a);
+	ipci_channel_trust(b);
 	r = ipc_loop_attach(loop, a, &handler, &proof);
 	if (r == 0)
 		r = ipc_loop_attach(loop, b, &handler, &proof);

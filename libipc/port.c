@@ -69,9 +69,31 @@ has_emptied(const struct ipci_port *port)
 	return port->wants_empty && ipci_out_is_empty(&port->channel->out);
 }
 
+/* All that was gathered before the end of this direction is with the kernel. */
+static void
+finish_writing(struct ipc_channel *channel)
+{
+	if (channel->out.finishing && ipci_out_is_empty(&channel->out))
+		(void)ipci_sys_shutdown_writing(channel->fd);
+}
+
+void
+ipci_channel_finish_writing(struct ipc_channel *channel)
+{
+	assert(channel->port);
+	if (channel->out.finishing || !ipci_loop_is_ours(channel->port->loop))
+		return;
+	channel->out.finishing = true;
+	/* Nothing joins the open record's run. */
+	channel->out.writer.end = channel->out.writer.cursor;
+	finish_writing(channel);
+	ipci_port_has_output(channel->port);
+}
+
 void
 ipci_port_sent(struct ipci_port *port)
 {
+	finish_writing(port->channel);
 	if (has_room(port) || has_emptied(port))
 		ipci_port_ready(port);
 }
@@ -107,6 +129,10 @@ ipci_ports_wake(struct ipc_loop *loop, int64_t now_ns)
 void
 ipci_port_fail(struct ipci_port *port, int reason)
 {
+	/* A send that has met the peer's exit can leave a socket that is no connection any more. */
+	if (reason == -ENOTCONN &&
+		atomic_load_explicit(&port->channel->out.lane.refused, memory_order_relaxed))
+		reason = -ECONNRESET;
 	port->failed = reason;
 	ipci_port_ready(port);
 }

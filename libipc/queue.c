@@ -244,13 +244,12 @@ queue_large(struct ipc_channel *channel, const struct ipc_message *message)
 {
 	struct ipci_out *out = &channel->out;
 	struct ipci_packet *next, *payload = NULL;
-	int r = -ENOMEM;
+	int r = ipci_out_reserve_large(out);
 
 	next = packet_get(channel);
-	if (next)
+	if (next && r == 0)
 		payload = packet_of_payload(channel, message);
-	if (payload)
-		r = ipci_fds_add_dup(&out->fds, message->fds, message->n_fds);
+	r = payload ? ipci_fds_add_dup(&out->fds, message->fds, message->n_fds) : -ENOMEM;
 	if (r < 0) {
 		if (next)
 			packet_put(channel, next);
@@ -285,7 +284,7 @@ check(struct ipc_channel *channel, const struct ipc_message *message)
 {
 	struct ipci_deadline at_once = ipci_deadline(0);
 	bool anonymous = false;
-	int r = ipci_port_error(channel->port);
+	int r = channel->out.finishing ? -EPIPE : ipci_port_error(channel->port);
 
 	if (r == 0)
 		r = ipci_out_check(channel, message, &at_once);
@@ -395,7 +394,7 @@ ipci_queue_next(struct ipc_channel *channel, struct ipci_parcel *ret_parcel)
 	struct ipci_packet *packet;
 	int r;
 
-	if (channel->out.void_due) {
+	if (ipci_out_owes_void(&channel->out)) {
 		ipci_record_header_init(&queue->header, IPCI_KIND_VOID, 0, sizeof(queue->header));
 		parcel_of(ret_parcel, &queue->header, sizeof(queue->header), &channel->out.fds, 0);
 		return 1;
@@ -458,6 +457,10 @@ remove_first(struct ipc_channel *channel)
 	/* The rest of a large message goes on being outstanding: its head was finished with it. */
 	if (!packet->next || !packet->next->fragments)
 		queue->messages_sent = packet->last_message;
+	else
+		ipci_out_set_unfinished(&channel->out, true);
+	if (packet->fragments)
+		ipci_out_set_unfinished(&channel->out, false);
 	packet_put(channel, packet);
 }
 
@@ -469,6 +472,7 @@ ipci_queue_sent(struct ipc_channel *channel)
 	size_t size;
 
 	if (channel->out.void_due) {
+		ipci_out_set_unfinished(&channel->out, false);
 		channel->out.void_due = false;
 		return;
 	}
@@ -525,9 +529,12 @@ ipci_queue_refused(struct ipc_channel *channel, int error)
 	case -ENOMEM:
 	case -ETOOMANYREFS:
 		return -EAGAIN;
+	case -ECONNREFUSED:
+		atomic_store_explicit(&channel->out.lane.refused, true, memory_order_relaxed);
+		error = -EPIPE;
+		break;
 	case -ECONNRESET:
 	case -ENOTCONN:
-	case -ECONNREFUSED:
 		error = -EPIPE;
 		break;
 	}
@@ -545,6 +552,13 @@ ipci_queue_die(struct ipc_channel *channel, int reason)
 	ipci_out_begin(channel);
 }
 
+/* The call is cancelled while the next packet is being sent. */
+static void
+undo_next(void *arg)
+{
+	(void)ipci_queue_refused(arg, -EAGAIN);
+}
+
 int
 ipci_queue_send(struct ipc_channel *channel, struct ipci_deadline *deadline)
 {
@@ -554,8 +568,11 @@ ipci_queue_send(struct ipc_channel *channel, struct ipci_deadline *deadline)
 
 	while (queue->first) {
 		(void)ipci_queue_next(channel, &parcel);
+		deadline->undo = undo_next;
+		deadline->undo_arg = channel;
 		r = ipci_link_send(&channel->out.lane, parcel.parts, parcel.n_parts, parcel.fds,
 			parcel.n_fds, deadline);
+		deadline->undo = NULL;
 		if (r == 0) {
 			ipci_queue_sent(channel);
 			continue;

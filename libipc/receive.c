@@ -46,7 +46,8 @@ ipci_in_init(struct ipc_channel *channel, const struct ipc_channel_options *opti
 void
 ipci_in_release_special(struct ipci_in *in)
 {
-	ipci_fds_close_some(in->lent, in->n_lent);
+	if (in->n_lent)
+		ipci_link_close_fds(&in->lane, in->lent, in->n_lent);
 	in->lent = NULL;
 	in->n_lent = 0;
 	free(in->given);
@@ -88,8 +89,8 @@ collect_arrived(struct ipci_in *in, struct ipci_arrived *arrived, struct ipci_fd
 		.msg_controllen = arrived->control_size,
 	};
 
-	ipci_control_collect(&message, set);
-	ipci_count_add(&in->counts.fds, set->n);
+	if (!ipci_link_collect(&in->lane, &message, set))
+		arrived->arrival.fds_lost = true;
 }
 
 /* Give back the memory of the record in hand, which is spent, and of no more use. */
@@ -113,7 +114,7 @@ discard(struct ipci_in *in, struct ipci_arrived *arrived)
 
 	set.n = 0;
 	collect_arrived(in, arrived, &set);
-	ipci_fds_close(&set);
+	ipci_link_close_set(&in->lane, &set);
 	arrived->release(arrived);
 }
 
@@ -159,11 +160,24 @@ may_read(struct ipci_in *in)
 	return true;
 }
 
-/* The next packet, which is no record of messages, into the parts. Its descriptors are lost. */
+/* A receive has failed. Where a send has met the peer's exit the socket may be no connection any
+   more: that is the end of the stream. Return: 0 for it, or -errno. */
+static int
+received_nothing(struct ipci_in *in, int error, struct ipci_arrival *ret_arrival)
+{
+	in->credit = 0;
+	if (error != -ENOTCONN)
+		return error;
+	*ret_arrival = (struct ipci_arrival){.size = 0};
+	return 0;
+}
+
+/* The next packet, which is no record of messages, into the parts: no descriptors belong to it. */
 static int
 receive_parts(struct ipci_in *in, const struct iovec *parts, unsigned int n_parts,
 	struct ipci_arrival *ret_arrival, struct ipci_deadline *deadline)
 {
+	struct ipci_fds set;
 	int r;
 
 	if (in->arrived) {
@@ -172,10 +186,13 @@ receive_parts(struct ipci_in *in, const struct iovec *parts, unsigned int n_part
 	}
 	if (!may_read(in))
 		return -EAGAIN;
-	r = ipci_link_recv(&in->lane, parts, n_parts, NULL, ret_arrival, deadline);
+	set.n = 0;
+	r = ipci_link_recv(&in->lane, parts, n_parts, &set, ret_arrival, deadline);
 	if (r < 0)
-		in->credit = 0;
-	return r;
+		return received_nothing(in, r, ret_arrival);
+	ret_arrival->fds_lost |= set.n > 0;
+	ipci_link_close_set(&in->lane, &set);
+	return 0;
 }
 
 /* The next packet, with its descriptors: where it arrived, or into the buffer. */
@@ -189,19 +206,16 @@ receive_packet(struct ipci_in *in, const uint8_t **ret_packet, struct ipci_arriv
 	*ret_packet = in->buffer;
 	if (in->arrived) {
 		in->in_hand = next_arrived(in);
+		collect_arrived(in, in->in_hand, &in->fds);
 		*ret_packet = in->in_hand->packet;
 		*ret_arrival = in->in_hand->arrival;
 		ret_arrival->truncated |= ret_arrival->size > in->limits.record_max;
-		collect_arrived(in, in->in_hand, &in->fds);
 		return 0;
 	}
 	if (!may_read(in))
 		return -EAGAIN;
-	r = ipci_link_recv(
-		&in->lane, &part, 1, in->limits.fds_max ? &in->fds : NULL, ret_arrival, deadline);
-	if (r < 0)
-		in->credit = 0;
-	return r;
+	r = ipci_link_recv(&in->lane, &part, 1, &in->fds, ret_arrival, deadline);
+	return r < 0 ? received_nothing(in, r, ret_arrival) : 0;
 }
 
 static void
@@ -318,21 +332,32 @@ ipci_in_finish(struct ipc_channel *channel)
 	ipci_in_release(in);
 	ipci_kept_free(in);
 	drop_arrived(in);
-	ipci_fds_close(&in->fds);
+	ipci_link_close_set(&in->lane, &in->fds);
+	in->lane.closer = ipci_closer_free(in->lane.closer);
 	ipci_sys_unmap(in->buffer, in->buffer_size);
 }
 
+/* Has what the peer sent last perhaps been thrown away? See ipci_link_send(). */
 static int
-end_of_stream(struct ipci_in *in)
+end_reason(const struct ipc_channel *channel)
 {
-	ipci_fds_close(&in->fds);
+	return atomic_load_explicit(&channel->out.lane.refused, memory_order_relaxed) ? -ECONNRESET
+	                                                                              : -EPIPE;
+}
+
+static int
+end_of_stream(struct ipc_channel *channel)
+{
+	struct ipci_in *in = &channel->in;
+
+	ipci_link_close_set(&in->lane, &in->fds);
 	/* A large message that the peer did not live to complete. */
 	if (in->large.size) {
 		in->large.size = 0;
 		ipci_count_add(&in->counts.dropped, 1);
 	}
 	in->ended = true;
-	return -EPIPE;
+	return end_reason(channel);
 }
 
 /* The first record. */
@@ -346,17 +371,45 @@ receive_hello(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	int r;
 
 	if (in->ended)
-		return -EPIPE;
+		return end_reason(channel);
 	r = receive_parts(in, &part, 1, &arrival, deadline);
 	if (r < 0)
 		return r;
 	if (!arrival.size)
-		return end_of_stream(in);
+		return end_of_stream(channel);
 	if (arrival.truncated || arrival.fds_lost ||
 		ipci_hello_check(packet, arrival.size, &channel->peer) < 0)
 		return ipci_channel_break(channel);
 	atomic_store_explicit(&channel->heard, true, memory_order_release);
 	return 0;
+}
+
+static void
+unlock(void *lock)
+{
+	pthread_mutex_unlock(lock);
+}
+
+/*
+ * Take the hello's lock. In a forked child another thread of the parent's, which is not there, may
+ * have it, or be hearing: then nobody has it and nobody hears.
+ */
+static void
+lock_hello(struct ipc_channel *channel)
+{
+	bool locked = pthread_mutex_trylock(&channel->hello_lock) == 0;
+
+	if ((!locked || channel->hearing) &&
+		atomic_load_explicit(&channel->generation, memory_order_relaxed) !=
+			ipci_sys_generation()) {
+		channel->hearing = false;
+		channel->hello_lock = (pthread_mutex_t)PTHREAD_MUTEX_INITIALIZER;
+		channel->hello_turn = (pthread_cond_t)PTHREAD_COND_INITIALIZER;
+		locked = false;
+	}
+	if (!locked)
+		pthread_mutex_lock(&channel->hello_lock);
+	atomic_store_explicit(&channel->generation, ipci_sys_generation(), memory_order_relaxed);
 }
 
 /* While one direction receives the hello the other waits for its turn, as long as it may. */
@@ -369,7 +422,9 @@ begin_hearing(struct ipc_channel *channel, const struct ipci_deadline *deadline)
 	};
 	int r = 0;
 
-	pthread_mutex_lock(&channel->hello_lock);
+	lock_hello(channel);
+	/* Whoever is cancelled in the wait has the lock. */
+	pthread_cleanup_push(unlock, &channel->hello_lock);
 	while (channel->hearing && r == 0) {
 		if (!deadline->timeout_ms)
 			r = EAGAIN;
@@ -381,13 +436,15 @@ begin_hearing(struct ipc_channel *channel, const struct ipci_deadline *deadline)
 	}
 	if (r == 0)
 		channel->hearing = true;
-	pthread_mutex_unlock(&channel->hello_lock);
+	pthread_cleanup_pop(1);
 	return r ? ipci_deadline_error(deadline) : 0;
 }
 
 static void
-end_hearing(struct ipc_channel *channel)
+end_hearing(void *arg)
 {
+	struct ipc_channel *channel = arg;
+
 	pthread_mutex_lock(&channel->hello_lock);
 	channel->hearing = false;
 	pthread_cond_signal(&channel->hello_turn);
@@ -406,11 +463,33 @@ ipci_in_hello(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	r = begin_hearing(channel, deadline);
 	if (r < 0)
 		return r;
+	deadline->undo = end_hearing;
+	deadline->undo_arg = channel;
 	r = atomic_load_explicit(&channel->broken, memory_order_relaxed);
 	if (r == 0 && !atomic_load_explicit(&channel->heard, memory_order_relaxed))
 		r = receive_hello(channel, deadline);
+	deadline->undo = NULL;
 	end_hearing(channel);
 	return r;
+}
+
+/* What has come with earlier packets, and nobody took, may still have to be closed. */
+static int
+await_closer(struct ipc_channel *channel, struct ipci_deadline *deadline)
+{
+	struct ipci_in *in = &channel->in;
+	int r;
+
+	/* What was brought by a loop that is gone has its descriptors here already. */
+	if (ipci_likely(!in->lane.closer) || (in->arrived && !in->metered))
+		return 0;
+	/* In a loop others want descriptors, too. */
+	r = ipci_closer_await(in->lane.closer, in->metered, deadline);
+	in->held_up = r < 0;
+	if (r == -EPROTO)
+		return ipci_channel_break(channel);
+	/* Nothing tells a loop when it may go on. */
+	return r == -EAGAIN && in->metered ? -ENOBUFS : r;
 }
 
 /* Receive the next record of messages, with its descriptors. */
@@ -425,16 +504,19 @@ receive_record(struct ipc_channel *channel, struct ipci_deadline *deadline)
 
 	release_in_hand(in);
 	if (in->ended)
-		return -EPIPE;
+		return end_reason(channel);
 	if (ipci_deadline_cuts(deadline))
 		return ipci_deadline_error(deadline);
-	ipci_fds_close(&in->fds);
+	ipci_link_close_set(&in->lane, &in->fds);
 	in->fds_given = 0;
+	r = await_closer(channel, deadline);
+	if (r < 0)
+		return r;
 	r = receive_packet(in, &packet, &arrival, deadline);
 	if (r < 0)
 		return r;
 	if (!arrival.size)
-		return end_of_stream(in);
+		return end_of_stream(channel);
 
 	header = (const void *)packet;
 	if (arrival.truncated || ipci_record_check(header, arrival.size) != IPCI_KIND_MESSAGES)
@@ -488,13 +570,13 @@ receive_fragment(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	if (r < 0)
 		return r;
 	if (!arrival.size)
-		return end_of_stream(&channel->in);
+		return end_of_stream(channel);
 	if (arrival.truncated || arrival.fds_lost || arrival.size < sizeof(header))
 		return ipci_channel_break(channel);
 
 	r = ipci_record_check(&header, arrival.size);
 	if (r == IPCI_KIND_VOID) {
-		ipci_fds_close(&channel->in.fds);
+		ipci_link_close_set(&channel->in.lane, &channel->in.fds);
 		large->size = 0;
 		ipci_count_add(&channel->in.counts.dropped, 1);
 		return 0;
@@ -514,7 +596,7 @@ receive_large(struct ipc_channel *channel, struct ipc_message *ret_message,
 	int r;
 
 	if (channel->in.ended)
-		return -EPIPE;
+		return end_reason(channel);
 	r = reserve_large(&channel->in);
 	while (r == 0 && large->size && large->have < large->size)
 		r = receive_fragment(channel, deadline);
@@ -621,7 +703,7 @@ static int
 give_up(struct ipc_channel *channel)
 {
 	ipci_in_release(&channel->in);
-	ipci_fds_close(&channel->in.fds);
+	ipci_link_close_set(&channel->in.lane, &channel->in.fds);
 	return ipci_channel_break(channel);
 }
 

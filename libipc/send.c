@@ -45,7 +45,7 @@ ipci_out_begin(struct ipc_channel *channel)
 
 	out->record_end = out->writer.end;
 
-	if (!out->lone_end && !channel->port &&
+	if (!out->lone_end && !channel->port && !out->is_copy &&
 		atomic_load_explicit(&channel->heard, memory_order_acquire)) {
 		out->lone_end = IPCI_MIN(channel->own.message_max, channel->peer.message_max);
 		out->lone_end = IPCI_MIN(out->lone_end, IPCI_IN_PLACE_MIN) + 1;
@@ -91,6 +91,7 @@ ipci_out_finish(struct ipc_channel *channel)
 {
 	ipci_queue_drop(channel);
 	ipci_fds_close(&channel->out.fds);
+	ipci_sys_unmap(channel->out.unfinished, sizeof(*channel->out.unfinished));
 	ipci_wiped_unmap(channel->out.buffer, channel->out.buffer_size);
 }
 
@@ -105,15 +106,45 @@ ipci_out_hello(struct ipc_channel *channel)
 	return ipci_link_send(&channel->out.lane, &part, 1, NULL, 0, &at_once);
 }
 
-/* In a forked child: what the parent gathered or owes the peer is the parent's alone. */
+/* In a forked child: what the parent gathered or owes the peer is the parent's alone, as long as
+   the child sends no message. */
 static void
 forget_parent(struct ipc_channel *channel)
 {
-	if (ipci_likely(channel->out.writer.record[0] == IPCI_WIRE_MAGIC))
+	struct ipci_out *out = &channel->out;
+
+	if (ipci_likely(out->writer.record[0] == IPCI_WIRE_MAGIC))
 		return;
-	channel->out.void_due = false;
+	out->is_copy = true;
+	out->lone_end = 0;
+	out->void_due = false;
 	ipci_queue_drop(channel);
 	ipci_out_begin(channel);
+}
+
+/* The child uses this end from now on, and the parent does not: what the peer is to be told before
+   anything else is the child's to tell. */
+static void
+follow_parent(struct ipci_out *out)
+{
+	out->is_copy = false;
+	out->void_due = out->unfinished;
+	(void)ipci_out_owes_void(out);
+}
+
+int
+ipci_out_reserve_large(struct ipci_out *out)
+{
+	if (!out->unfinished)
+		out->unfinished = ipci_sys_map_shared(sizeof(*out->unfinished));
+	return out->unfinished ? 0 : -ENOMEM;
+}
+
+/* The call is cancelled while a part of a record is being sent. */
+static void
+undo_split(void *arg)
+{
+	ipci_split_undo(arg);
 }
 
 /*
@@ -132,7 +163,10 @@ send_in_parts(struct ipc_channel *channel, size_t size, struct ipci_deadline *de
 	size = ipci_packet_halved(size);
 	while (size && ipci_record_split(writer->record, size, &split)) {
 		part = (struct iovec){.iov_base = split.record, .iov_len = split.size};
+		deadline->undo = undo_split;
+		deadline->undo_arg = &split;
 		r = ipci_link_send(&out->lane, &part, 1, out->fds.fds, split.n_fds, deadline);
+		deadline->undo = NULL;
 		if (r < 0) {
 			ipci_split_undo(&split);
 			if (r != -ENOBUFS)
@@ -191,8 +225,10 @@ send_void(struct ipc_channel *channel, struct ipci_deadline *deadline)
 
 	ipci_record_header_init(&header, IPCI_KIND_VOID, 0, sizeof(header));
 	r = ipci_link_send(&channel->out.lane, &part, 1, NULL, 0, deadline);
-	if (r == 0)
+	if (r == 0) {
+		ipci_out_set_unfinished(&channel->out, false);
 		channel->out.void_due = false;
+	}
 	return r;
 }
 
@@ -209,7 +245,7 @@ send_gathered(struct ipc_channel *channel, struct ipci_deadline *deadline)
 	if (r < 0)
 		return r;
 	forget_parent(channel);
-	if (out->void_due) {
+	if (ipci_out_owes_void(out)) {
 		r = send_void(channel, deadline);
 		if (r < 0)
 			return r;
@@ -259,6 +295,20 @@ ipci_out_check(struct ipc_channel *channel, const struct ipc_message *message,
 	return message->n_fds > channel->peer.fds_max ? -E2BIG : 0;
 }
 
+/* A message that was added to the open record, and is to be taken back if it is not sent. */
+struct addition {
+	struct ipci_writer *writer;
+	const struct ipci_writer_mark *mark;
+};
+
+static void
+undo_addition(void *arg)
+{
+	struct addition *addition = arg;
+
+	ipci_writer_rewind(addition->writer, addition->mark);
+}
+
 /*
  * Send the open record, which the message has just been added to as its last, with tail_size bytes
  * of its payload from where they lie. Borrows its descriptors. On failure the record is back at the
@@ -277,15 +327,19 @@ send_ended(struct ipc_channel *channel, const struct ipci_writer_mark *mark,
 		{.iov_base = (void *)padding, .iov_len = pad_size},
 	};
 	unsigned int n_parts = pad_size ? 3 : tail_size ? 2 : 1;
+	struct addition addition = {.writer = &out->writer, .mark = mark};
 	int r;
 
 	ipci_writer_finish(&out->writer, tail_size + pad_size);
 	/* Borrowed: they stand behind the set, not in it. */
 	if (message->n_fds)
 		memcpy(out->fds.fds + out->fds.n, message->fds, message->n_fds * sizeof(int));
+	deadline->undo = undo_addition;
+	deadline->undo_arg = &addition;
 	r = ipci_link_send(&out->lane, parts, n_parts, out->fds.fds, out->writer.n_fds, deadline);
+	deadline->undo = NULL;
 	if (r < 0) {
-		ipci_writer_rewind(&out->writer, mark);
+		undo_addition(&addition);
 		return r;
 	}
 	ipci_out_begin(channel);
@@ -357,6 +411,16 @@ send_fragments(struct ipc_channel *channel, const struct ipc_message *message, s
 	return 0;
 }
 
+/* A large message was cut short. */
+static void
+owe_void(void *arg)
+{
+	struct ipci_out *out = arg;
+
+	ipci_count_add(&out->counts.dropped, 1);
+	out->void_due = true;
+}
+
 /* A message larger than a record: its head ends the open record, fragments follow. */
 static int
 send_large(struct ipc_channel *channel, const struct ipc_message *message,
@@ -366,11 +430,11 @@ send_large(struct ipc_channel *channel, const struct ipc_message *message,
 	struct ipci_out *out = &channel->out;
 	struct ipc_message head = *message;
 	size_t sent = 0;
-	int r = 0;
+	int r = ipci_out_reserve_large(out);
 
 	/* Its total size takes 8 bytes. */
 	head.size = sizeof(uint64_t);
-	if (!ipci_writer_has_room(&out->writer, &head, true))
+	if (r == 0 && !ipci_writer_has_room(&out->writer, &head, true))
 		r = make_room(channel, deadline);
 	if (r == 0)
 		r = send_head(channel, message, true, &sent, deadline);
@@ -382,13 +446,17 @@ send_large(struct ipc_channel *channel, const struct ipc_message *message,
 	if (r < 0)
 		return r;
 
+	ipci_out_set_unfinished(out, true);
+	deadline->undo = owe_void;
+	deadline->undo_arg = out;
 	r = send_fragments(channel, message, sent, deadline);
+	deadline->undo = NULL;
 	if (r < 0) {
-		ipci_count_add(&out->counts.dropped, 1);
-		out->void_due = true;
+		owe_void(out);
 		(void)send_void(channel, &at_once);
 		return r;
 	}
+	ipci_out_set_unfinished(out, false);
 	ipci_count_add(&out->counts.messages, 1);
 	return 0;
 }
@@ -480,6 +548,8 @@ ipci_out_message(struct ipc_channel *channel, const struct ipc_message *message,
 		ipci_out_begin(channel);
 	if (r == 0 && message->n_fds)
 		r = ipci_out_check_fds(message, &anonymous);
+	if (r == 0 && ipci_unlikely(out->is_copy))
+		follow_parent(out);
 	if (r == 0 && (out->void_due || out->queue.first))
 		r = send_gathered(channel, deadline);
 	if (r < 0)

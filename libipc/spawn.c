@@ -623,6 +623,8 @@ open_end(struct plan *plan, struct ipc_channel **ret_channel)
 	int end = plan->moves[MOVE_END].from;
 	int r = ipc_channel_open(ret_channel, end, plan->options->channel);
 
+	if (r == 0)
+		ipci_channel_trust(*ret_channel);
 	if (r == 0 && plan->options->envp)
 		environ = (char **)plan->options->envp;
 	return r;

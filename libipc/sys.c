@@ -6,11 +6,14 @@
 #include <limits.h>
 #include <linux/capability.h>
 #include <linux/types.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -54,6 +57,16 @@
 #define RAW_SETRESGID SYS_setresgid
 #endif
 
+/* Of a thread of the library's own; resident is what it uses. */
+#define THREAD_STACK_SIZE (256U << 10)
+#define THREAD_NAME_SIZE  16 /* prctl(2) */
+
+/* Of null(4) and its kin: linux/major.h. */
+#define MEM_MAJOR 1
+
+/* How long a child is waited for whose pidfd could not be lifted, and that was killed for it. */
+#define LIFT_KILL_MS 1000
+
 /* The result of a system call that shall be repeated while a signal interrupts it. */
 #define RETRIED(call)                                             \
 	__extension__({                                           \
@@ -64,17 +77,90 @@
 		result_ < 0 ? (__typeof__(call))-errno : result_; \
 	})
 
+/*
+ * The result of a system call in which this thread is not cancelled: where it were, the C library
+ * could have it leave with what the call has done, a packet received for example, untold. Where
+ * there is no other thread nobody cancels.
+ */
+#define UNCANCELLED(call)                                                              \
+	__extension__({                                                                \
+		__typeof__(call) done_;                                                \
+		int state_ = 0;                                                        \
+		bool alone_ = __libc_single_threaded;                                  \
+		if (!alone_)                                                           \
+			(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state_); \
+		done_ = (call);                                                        \
+		if (!alone_)                                                           \
+			(void)pthread_setcancelstate(state_, &state_);                 \
+		done_;                                                                 \
+	})
+
+static unsigned int generation;
+static pthread_once_t generation_once = PTHREAD_ONCE_INIT;
+
+static void
+next_generation(void)
+{
+	generation++;
+}
+
+static void
+follow_forks(void)
+{
+	(void)pthread_atfork(NULL, NULL, next_generation);
+}
+
+unsigned int
+ipci_sys_generation(void)
+{
+	(void)pthread_once(&generation_once, follow_forks);
+	return generation;
+}
+
+bool
+ipci_sys_may_be_cancelled(void)
+{
+	return !__libc_single_threaded;
+}
+
+int
+ipci_sys_lift(int fd)
+{
+	int lifted;
+
+	if (fd < 0 || fd >= IPCI_SYS_FD_MIN)
+		return fd;
+	lifted = RETRIED(fcntl(fd, F_DUPFD_CLOEXEC, IPCI_SYS_FD_MIN));
+	(void)ipci_sys_close(fd);
+	/* EINVAL: the limit is below that. */
+	return lifted == -EINVAL ? -EMFILE : lifted;
+}
+
 int
 ipci_sys_socketpair(int ret_fds[2])
 {
-	return RETRIED(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ret_fds));
+	int fds[2], i, r;
+
+	r = RETRIED(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds));
+	if (r < 0)
+		return r;
+	for (i = 0; i < 2; i++) {
+		fds[i] = ipci_sys_lift(fds[i]);
+		if (fds[i] < 0) {
+			(void)ipci_sys_close(fds[1 - i]);
+			return fds[i];
+		}
+	}
+	ret_fds[0] = fds[0];
+	ret_fds[1] = fds[1];
+	return 0;
 }
 
 int
 ipci_sys_close(int fd)
 {
 	/* Never repeated: on Linux the descriptor is gone even after EINTR. */
-	return close(fd) < 0 && errno != EINTR ? -errno : 0;
+	return UNCANCELLED(close(fd)) < 0 && errno != EINTR ? -errno : 0;
 }
 
 int
@@ -86,7 +172,7 @@ ipci_sys_close_range(int first, int last)
 int
 ipci_sys_dup(int fd)
 {
-	return RETRIED(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+	return RETRIED(fcntl(fd, F_DUPFD_CLOEXEC, IPCI_SYS_FD_MIN));
 }
 
 int
@@ -147,32 +233,33 @@ ipci_sys_shutdown_writing(int fd)
 ssize_t
 ipci_sys_send(int fd, const void *data, size_t size, int flags)
 {
-	return RETRIED(send(fd, data, size, flags | MSG_NOSIGNAL));
+	return UNCANCELLED(RETRIED(send(fd, data, size, flags | MSG_NOSIGNAL)));
 }
 
 ssize_t
 ipci_sys_recv(int fd, void *buffer, size_t size, int flags)
 {
-	return RETRIED(recv(fd, buffer, size, flags | MSG_TRUNC));
+	return UNCANCELLED(RETRIED(recv(fd, buffer, size, flags | MSG_TRUNC)));
 }
 
 ssize_t
 ipci_sys_sendmsg(int fd, const struct msghdr *message, int flags)
 {
-	return RETRIED(sendmsg(fd, message, flags | MSG_NOSIGNAL));
+	return UNCANCELLED(RETRIED(sendmsg(fd, message, flags | MSG_NOSIGNAL)));
 }
 
 ssize_t
 ipci_sys_recvmsg(int fd, struct msghdr *message, int flags)
 {
-	return RETRIED(recvmsg(fd, message, flags | MSG_CMSG_CLOEXEC));
+	return UNCANCELLED(RETRIED(recvmsg(fd, message, flags | MSG_CMSG_CLOEXEC)));
 }
 
 int
 ipci_sys_poll(int fd, short events, int timeout_ms)
 {
 	struct pollfd pollfd = {.fd = fd, .events = events};
-	int r = poll(&pollfd, fd >= 0, timeout_ms);
+	int r = timeout_ms ? poll(&pollfd, fd >= 0, timeout_ms)
+	                   : UNCANCELLED(poll(&pollfd, fd >= 0, timeout_ms));
 
 	return r < 0 ? -errno : pollfd.revents;
 }
@@ -195,13 +282,13 @@ ipci_sys_pipe(int ret_fds[2])
 int
 ipci_sys_eventfd(void)
 {
-	return RETRIED(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+	return ipci_sys_lift(RETRIED(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)));
 }
 
 int
 ipci_sys_timerfd(void)
 {
-	return RETRIED(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+	return ipci_sys_lift(RETRIED(timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK)));
 }
 
 int
@@ -220,7 +307,7 @@ ipci_sys_eventfd_raise(int fd)
 	const uint64_t one = 1;
 	int was = errno, r;
 
-	r = RETRIED(write(fd, &one, sizeof(one))) < 0 ? -errno : 0;
+	r = UNCANCELLED(RETRIED(write(fd, &one, sizeof(one)))) < 0 ? -errno : 0;
 	errno = was;
 	return r;
 }
@@ -230,25 +317,25 @@ ipci_sys_counter_read(int fd)
 {
 	uint64_t count;
 
-	return RETRIED(read(fd, &count, sizeof(count))) < 0 ? -errno : 0;
+	return UNCANCELLED(RETRIED(read(fd, &count, sizeof(count)))) < 0 ? -errno : 0;
 }
 
 int
 ipci_sys_eventfd_tell(int fd, uint64_t number)
 {
-	return RETRIED(write(fd, &number, sizeof(number))) < 0 ? -errno : 0;
+	return UNCANCELLED(RETRIED(write(fd, &number, sizeof(number)))) < 0 ? -errno : 0;
 }
 
 int
 ipci_sys_eventfd_take(int fd, uint64_t *ret_number)
 {
-	return RETRIED(read(fd, ret_number, sizeof(*ret_number))) < 0 ? -errno : 0;
+	return UNCANCELLED(RETRIED(read(fd, ret_number, sizeof(*ret_number)))) < 0 ? -errno : 0;
 }
 
 int
 ipci_sys_epoll_create(void)
 {
-	return RETRIED(epoll_create1(EPOLL_CLOEXEC));
+	return ipci_sys_lift(RETRIED(epoll_create1(EPOLL_CLOEXEC)));
 }
 
 int
@@ -289,6 +376,14 @@ ipci_sys_map(size_t size)
 {
 	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE,
 		MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return memory == MAP_FAILED ? NULL : memory;
+}
+
+void *
+ipci_sys_map_shared(size_t size)
+{
+	void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	return memory == MAP_FAILED ? NULL : memory;
 }
@@ -355,12 +450,12 @@ ipci_sys_cpus(void)
 ssize_t
 ipci_sys_read_file(const char *path, char *buffer, size_t size)
 {
-	int fd = RETRIED(open(path, O_RDONLY | O_CLOEXEC));
+	int fd = ipci_sys_open(path, O_RDONLY);
 	ssize_t n;
 
 	if (fd < 0)
 		return fd;
-	n = RETRIED(read(fd, buffer, size - 1));
+	n = UNCANCELLED(RETRIED(read(fd, buffer, size - 1)));
 	(void)ipci_sys_close(fd);
 	if (n >= 0)
 		buffer[n] = '\0';
@@ -373,9 +468,22 @@ ipci_sys_clone(int (*child)(void *arg), void *arg, void *stack_end, enum ipci_sy
 {
 	const int shared = kind == IPCI_SYS_CHILD_COPY ? 0 : CLONE_VM | CLONE_VFORK;
 	const int signal = kind == IPCI_SYS_CHILD_TRIAL ? 0 : SIGCHLD;
-	pid_t pid = clone(child, stack_end, shared | CLONE_PIDFD | signal, arg, ret_pidfd);
+	int pidfd = -1, lifted;
+	pid_t pid = clone(child, stack_end, shared | CLONE_PIDFD | signal, arg, &pidfd);
 
-	return pid < 0 ? -errno : pid;
+	if (pid < 0)
+		return -errno;
+	lifted = pidfd < 0 || pidfd >= IPCI_SYS_FD_MIN ? pidfd : ipci_sys_dup(pidfd);
+	if (lifted < 0 && pidfd >= 0) {
+		/* No room for it: without one the child cannot be told from others. */
+		(void)ipci_sys_pidfd_kill(pidfd, SIGKILL);
+		(void)ipci_sys_poll(pidfd, POLLIN, LIFT_KILL_MS);
+		(void)ipci_sys_reap_pid(pid);
+	}
+	if (lifted != pidfd)
+		(void)ipci_sys_close(pidfd);
+	*ret_pidfd = lifted;
+	return lifted < 0 && pidfd >= 0 ? -EMFILE : pid;
 }
 
 pid_t
@@ -389,7 +497,7 @@ ipci_sys_fork(void)
 int
 ipci_sys_pidfd_open(pid_t pid)
 {
-	return RETRIED((int)syscall(SYS_pidfd_open, pid, 0));
+	return ipci_sys_lift(RETRIED((int)syscall(SYS_pidfd_open, pid, 0)));
 }
 
 int
@@ -529,7 +637,7 @@ ipci_sys_get_cloexec(int fd)
 int
 ipci_sys_open(const char *path, int flags)
 {
-	return RETRIED(open(path, flags | O_CLOEXEC));
+	return ipci_sys_lift(UNCANCELLED(RETRIED(open(path, flags | O_CLOEXEC))));
 }
 
 int
@@ -649,4 +757,85 @@ ipci_sys_exec(const char *path, char *const *argv, char *const *envp)
 {
 	(void)execve(path, argv, envp);
 	return -errno;
+}
+
+/* Not synchronized: a server of the file system need not be asked. */
+static bool
+look_at(int fd, struct statx *ret)
+{
+	return statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE | STATX_BLOCKS, ret) ==
+	       0;
+}
+
+static uint64_t
+device_of(const struct statx *file)
+{
+	return (uint64_t)file->stx_dev_major << 32 | file->stx_dev_minor;
+}
+
+/* All memfds are on one device, which has nothing else but such memory. Return: it, or 0. */
+static uint64_t
+memfd_device(void)
+{
+	static _Atomic uint64_t known;
+	uint64_t device = atomic_load_explicit(&known, memory_order_relaxed);
+	struct statx file;
+	int fd;
+
+	if (device)
+		return device;
+	fd = memfd_create("libipc", MFD_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	if (look_at(fd, &file))
+		device = device_of(&file);
+	(void)ipci_sys_close(fd);
+	atomic_store_explicit(&known, device, memory_order_relaxed);
+	return device;
+}
+
+bool
+ipci_sys_is_plain_memory(int fd, uint64_t bytes_max)
+{
+	struct statx file;
+
+	if (!look_at(fd, &file))
+		return false;
+	if (S_ISCHR(file.stx_mode))
+		return file.stx_rdev_major == MEM_MAJOR;
+	return S_ISREG(file.stx_mode) && device_of(&file) == memfd_device() &&
+	       file.stx_blocks <= bytes_max / 512;
+}
+
+int
+ipci_sys_linger_not(int fd)
+{
+	const struct linger linger = {.l_onoff = 0};
+
+	return RETRIED(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)));
+}
+
+int
+ipci_sys_thread(const char *name, void *(*run)(void *arg), void *arg)
+{
+	char name_before[THREAD_NAME_SIZE] = "";
+	sigset_t signals_before;
+	pthread_attr_t attributes;
+	pthread_t thread;
+	int r = pthread_attr_init(&attributes);
+
+	if (r)
+		return -r;
+	(void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	(void)pthread_attr_setstacksize(&attributes, THREAD_STACK_SIZE);
+	/* It inherits both: signals are the application's, and it has its name from the first
+	   moment on. */
+	ipci_sys_signals_block(&signals_before);
+	(void)RETRIED(prctl(PR_GET_NAME, name_before));
+	(void)RETRIED(prctl(PR_SET_NAME, name));
+	r = pthread_create(&thread, &attributes, run, arg);
+	(void)RETRIED(prctl(PR_SET_NAME, name_before));
+	ipci_sys_signals_restore(&signals_before);
+	(void)pthread_attr_destroy(&attributes);
+	return -r;
 }

@@ -4,7 +4,10 @@
 
 /*
  * System calls: -errno instead of errno, EINTR retried unless said otherwise,
- * descriptors close-on-exec. The only reader of errno. Knows nothing of libipc.
+ * descriptors close-on-exec and from 3 on. The only reader of errno. Knows nothing of libipc.
+ *
+ * A thread is cancelled (pthread_cancel(3)) in waits only, which do nothing but wait: in
+ * ipci_sys_poll() with a time, ipci_sys_poll_either(), ipci_sys_epoll_wait().
  */
 
 #include <poll.h>
@@ -16,6 +19,19 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+
+/* A program that was started with 0, 1 or 2 closed prints to whatever gets that number. */
+#define IPCI_SYS_FD_MIN 3
+
+/* Move a descriptor below that to a number from there on, close-on-exec; others stay as they are.
+   Return: its number, or -EMFILE: it is closed. */
+int ipci_sys_lift(int fd);
+
+/* Another number in a child of fork(2). Costs no system call. */
+unsigned int ipci_sys_generation(void);
+
+/* May somebody cancel this thread? Then it waits by ipci_sys_poll() alone. */
+bool ipci_sys_may_be_cancelled(void);
 
 int ipci_sys_socketpair(int ret_fds[2]); /* SEQPACKET */
 int ipci_sys_close(int fd);
@@ -71,6 +87,8 @@ int64_t ipci_sys_now_ns(void); /* CLOCK_MONOTONIC */
 size_t ipci_sys_pages(size_t size);
 /* Private memory, page-aligned, zero, resident where touched. Return: NULL without memory. */
 void *ipci_sys_map(size_t size);
+/* The same, shared with the children that are forked later. */
+void *ipci_sys_map_shared(size_t size);
 /* The same memory, larger, perhaps elsewhere. Return: NULL without memory, and it is as it was. */
 void *ipci_sys_remap(void *memory, size_t old_size, size_t new_size);
 void ipci_sys_unmap(void *memory, size_t size);
@@ -89,6 +107,17 @@ unsigned int ipci_sys_cpus(void);
 ssize_t ipci_sys_read_file(const char *path, char *buffer, size_t size);
 
 /*
+ * Is it memory without a file system that others may have a hand in: a memfd of no more than so
+ * many bytes, or a memory device (null(4))? To ask does not wait, whatever it is.
+ */
+bool ipci_sys_is_plain_memory(int fd, uint64_t bytes_max);
+/* Let its close(2) not wait for what a socket has not sent; fails for what is none. */
+int ipci_sys_linger_not(int fd);
+
+/* A detached thread with a name, a small stack and all signals blocked. Return: 0, -EAGAIN ... */
+int ipci_sys_thread(const char *name, void *(*run)(void *arg), void *arg);
+
+/*
  * Processes.
  */
 
@@ -99,7 +128,7 @@ enum ipci_sys_child {
 	IPCI_SYS_CHILD_COPY,   /* has a copy, and none of what pthread_atfork(3) adds */
 };
 
-/* stack_end is the high end. Return: its id. */
+/* stack_end is the high end. Return: its id, or -errno: there is no child. */
 pid_t ipci_sys_clone(int (*child)(void *arg), void *arg, void *stack_end, enum ipci_sys_child kind,
 	int *ret_pidfd);
 pid_t ipci_sys_fork(void);

@@ -42,7 +42,7 @@ ipci_uring_init_receive(struct ipci_uring_port *up)
 	up->end.release = release_nothing;
 	if (limits->record_max > IPCI_URING_PACKET_MAX)
 		up->way = IPCI_WAY_DIRECT;
-	else if (limits->fds_max)
+	else if (!up->port->channel->in.lane.fds_clean)
 		up->way = IPCI_WAY_ONE_BY_ONE;
 	else
 		up->way = IPCI_WAY_MULTISHOT;
@@ -106,12 +106,32 @@ prepare_one(struct ipci_uring_port *up, struct io_uring_sqe *sqe)
 	io_uring_prep_recvmsg(sqe, up->port->channel->fd, &up->receive_header, MSG_CMSG_CLOEXEC);
 }
 
+/*
+ * An end that takes no descriptors may have got some before the kernel was asked to bar them. Once
+ * it has been seen empty none can come any more, and all that comes can at once.
+ */
+static void
+look_clean(struct ipci_uring_port *up)
+{
+	struct ipci_lane *lane = &up->port->channel->in.lane;
+
+	if (up->way != IPCI_WAY_ONE_BY_ONE || !lane->fds_barred)
+		return;
+	ipci_link_look_clean(lane);
+	if (lane->fds_clean) {
+		up->receive_header = (struct msghdr){.msg_controllen = 0};
+		up->way = IPCI_WAY_MULTISHOT;
+	}
+}
+
 static bool
 arm_receive(struct ipci_engine *engine, struct ipci_uring_port *up)
 {
-	struct io_uring_sqe *sqe = ipci_uring_request(engine);
+	struct io_uring_sqe *sqe;
 	int fd = up->port->channel->fd;
 
+	look_clean(up);
+	sqe = ipci_uring_request(engine);
 	if (!sqe)
 		return false;
 	if (up->way == IPCI_WAY_DIRECT)
@@ -147,7 +167,8 @@ arm_receives(struct ipci_engine *engine)
 			return;
 		ipci_uring_no_receive(engine, up);
 		/* Paused: it is armed again when it has given everything out. */
-		if (up->port->channel->in.n_arrived >= behind_max(up))
+		if (up->port->channel->in.n_arrived >= behind_max(up) ||
+			up->port->channel->in.held_up)
 			continue;
 		if (!arm_hangup(engine, up) || !arm_receive(engine, up)) {
 			ipci_uring_want_receive(engine, up);

@@ -52,6 +52,25 @@ setup_ring(struct ipci_engine *engine, unsigned int entries)
 	return r;
 }
 
+/* No descriptor of ours is below 3. The ring's memory does not depend on the number. */
+static int
+lift_ring(struct io_uring *ring)
+{
+	int fd;
+
+	if (ring->ring_fd >= IPCI_SYS_FD_MIN)
+		return 0;
+	fd = ipci_sys_dup(ring->ring_fd);
+	if (fd < 0) {
+		io_uring_queue_exit(ring);
+		return fd;
+	}
+	(void)ipci_sys_close(ring->ring_fd);
+	ring->ring_fd = fd;
+	ring->enter_ring_fd = fd;
+	return 0;
+}
+
 void
 ipci_uring_close(struct ipci_engine *engine)
 {
@@ -70,6 +89,8 @@ ipci_uring_open(struct ipci_engine *engine, const char **ret_step)
 	/* Its memory counts against RLIMIT_MEMLOCK: a smaller one may fit. */
 	while ((r = setup_ring(engine, entries)) == -ENOMEM && entries > ENTRIES_MIN)
 		entries /= 2;
+	if (r == 0)
+		r = lift_ring(&engine->ring);
 	if (r < 0)
 		return r;
 	engine->has_ring = true;

@@ -21,6 +21,7 @@ ipci_uring_is_waited_for(const struct ipci_uring_port *up)
 	const struct ipci_port *port = up->port;
 
 	return up->is_full || port->wants_room || port->wants_empty ||
+	       port->channel->out.finishing ||
 	       !ipci_queue_is_last(&port->channel->out, &up->parcel);
 }
 

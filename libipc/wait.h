@@ -19,6 +19,10 @@ struct ipci_deadline {
 	int timeout_ms;
 	int64_t at_ns;        /* 0 until started */
 	unsigned int packets; /* see ipci_deadline_cuts() */
+	/* What the call would leave half done if its thread were cancelled in a wait: called then.
+	   May be NULL. */
+	void (*undo)(void *arg);
+	void *undo_arg;
 };
 
 /* Packets between two looks at the clock of a call that need not wait, but goes on and on. */

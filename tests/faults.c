@@ -10,6 +10,7 @@
 
 #include "faults_each.h"
 #include "faults_traffic.h"
+#include "raw.h"
 
 static const struct use uses[] = {
 	{
@@ -233,6 +234,72 @@ large_packets_fail(void **state)
 	}
 }
 
+/* Kernels before Linux 6.2 then throw away what has come and was not received: it is told that
+   there may have been something. This one still has it. */
+static void
+a_send_that_met_the_peers_exit_is_told_at_the_end(void **state)
+{
+	static const enum faulty calls[] = {FAULTY_SEND, FAULTY_SENDMSG};
+	static unsigned char zeros[4001];
+	struct fault fault = {.error = ECONNREFUSED, .nth = 1};
+	struct ipc_message message;
+	struct ipc_channel *a, *b;
+	int i, k;
+
+	(void)state;
+	for (i = 0; i < 2; i++) {
+		pair_open(&a, &b, NULL);
+		send_text(b, "last words");
+		fault.call = calls[i];
+		fault_arm(&fault);
+		message = (struct ipc_message){.data = zeros, .size = i ? sizeof(zeros) : 1};
+		check_equal(LIBRARY(ipc_channel_send(a, &message, 0)), -EPIPE);
+		check_equal(fault_count(), 1);
+		fault_arm(NULL);
+		ipc_channel_close(b);
+		expect_text(a, "last words");
+		for (k = 0; k < 2; k++)
+			check_equal(ipc_channel_recv(a, &message, TEST_WAIT_MS), -ECONNRESET);
+		check_equal(ipc_channel_send(a, &(struct ipc_message){.size = 0}, 0), -EPIPE);
+		check_equal(
+			ipc_channel_call(a, &(struct ipc_message){.size = 0}, &message, 0), -EPIPE);
+		ipc_channel_close(a);
+	}
+}
+
+/* Before Linux 6.16 the kernel lets descriptors in, whoever takes none. */
+static void
+where_the_kernel_bars_nothing_descriptors_are_an_error(void **state)
+{
+	const struct fault fault = {
+		.call = FAULTY_SETSOCKOPT, .error = ENOPROTOOPT, .nth = 1, .onward = true};
+	struct ipc_message message;
+	struct ipc_channel *a, *b;
+	struct packet *packet;
+	unsigned int i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		fault_arm(&fault);
+		check_equal(LIBRARY(ipc_channel_pair(&a, &b, NULL)), 0);
+		check(fault_count() >= 2);
+		fault_arm(NULL);
+		/* It was empty, and still they can come. */
+		expect_nothing(b);
+		send_text(a, "text");
+		expect_text(b, "text");
+		packet = packet_begin(i < 2 ? IPCI_KIND_MESSAGES : IPCI_KIND_FRAGMENT, i == 1);
+		packet_run(packet, 0, i == 1 ? IPCI_RUN_FDS : 0, 1);
+		packet_end(packet);
+		check_equal(raw_send_fds(ipc_channel_fd(a), packet->bytes, packet->size,
+				    STDERR_FILENO, 1),
+			(ssize_t)packet->size);
+		check_equal(ipc_channel_recv(b, &message, TEST_WAIT_MS), -EPROTO);
+		ipc_channel_close(a);
+		ipc_channel_close(b);
+	}
+}
+
 static int
 fault_end(void **state)
 {
@@ -255,6 +322,8 @@ main(void)
 		fault_test(signals_interrupt_each_call),
 		fault_test(nothing_is_sent),
 		fault_test(large_packets_fail),
+		fault_test(a_send_that_met_the_peers_exit_is_told_at_the_end),
+		fault_test(where_the_kernel_bars_nothing_descriptors_are_an_error),
 	};
 
 	return run_group(tests);

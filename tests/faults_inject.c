@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "faults.h"
+#include "support.h"
 
 static struct fault armed;
 static bool is_armed, is_held, is_inside, lacks[FAULTY_N];
@@ -182,7 +183,8 @@ fault_calls(enum faulty call)
 long
 fault_memory(void)
 {
-	return memory;
+	await_closers();
+	return __atomic_load_n(&memory, __ATOMIC_RELAXED);
 }
 
 void
@@ -191,8 +193,22 @@ fault_inside(bool inside)
 	is_inside = inside;
 }
 
+/* A thread of the library's own, which no call of it waits for, is inside as long as it is there;
+   its calls do not fail, for it would not be known which of them is the next. */
 static bool
-fail(void)
+is_own_thread(void)
+{
+	return gettid() != getpid();
+}
+
+static bool
+counts_memory(void)
+{
+	return is_inside || is_own_thread();
+}
+
+static bool
+let_fail(void)
 {
 	(void)count(&counts->happened);
 	errno = armed.error;
@@ -204,14 +220,14 @@ is_turn(void)
 {
 	unsigned int call = count(&counts->calls);
 
-	return (call == armed.nth || (call > armed.nth && armed.onward)) && fail();
+	return (call == armed.nth || (call > armed.nth && armed.onward)) && let_fail();
 }
 
 /* Is this call to fail? Then errno says how. */
 static bool
 fails(enum faulty call)
 {
-	if (!is_inside)
+	if (!is_inside || is_own_thread())
 		return false;
 	(void)count(&counts->calls_ever[call]);
 	if (lacks[call]) {
@@ -522,10 +538,16 @@ WRAP_FSTAT(fstat)
 WRAP_FSTAT(fstat64)
 
 static void
+add_memory(long n)
+{
+	__atomic_fetch_add(&memory, n, __ATOMIC_RELAXED);
+}
+
+static void
 count_memory(const void *allocated)
 {
-	if (is_inside && allocated)
-		memory++;
+	if (allocated && counts_memory())
+		add_memory(1);
 }
 
 /* A mapping may go piece by piece. */
@@ -546,7 +568,7 @@ pages(size_t size)
 			return MAP_FAILED;                                                     \
 		result = __real_##name(at, size, access, flags, fd, offset);                   \
 		if (is_inside && result != MAP_FAILED)                                         \
-			memory += pages(size);                                                 \
+			add_memory(pages(size));                                               \
 		return result;                                                                 \
 	}
 WRAP_MMAP(mmap)
@@ -561,14 +583,14 @@ WRAP(void *, mremap, void *old, size_t old_size, size_t new_size, int flags, ...
 		return MAP_FAILED;
 	result = __real_mremap(old, old_size, new_size, flags);
 	if (is_inside && result != MAP_FAILED)
-		memory += pages(new_size) - pages(old_size);
+		add_memory(pages(new_size) - pages(old_size));
 	return result;
 }
 
 WRAP(int, munmap, void *address, size_t size)
 {
 	if (is_inside)
-		memory -= pages(size);
+		add_memory(-pages(size));
 	return __real_munmap(address, size);
 }
 
@@ -582,8 +604,8 @@ WRAP(void *, malloc, size_t size)
 
 WRAP(void, free, void *allocated)
 {
-	if (is_inside && allocated)
-		memory--;
+	if (allocated && counts_memory())
+		add_memory(-1);
 	__real_free(allocated);
 }
 

@@ -192,7 +192,7 @@ packed_and_collected(void **state)
 		ipci_control_pack(&message, &control, fds, n);
 		check_equal(message.msg_controllen, CMSG_SPACE(n * sizeof(int)));
 		check(message.msg_controllen <= sizeof(control.bytes));
-		ipci_control_collect(&message, &set);
+		(void)ipci_control_collect(&message, &set, NULL);
 		check_equal(set.n, n);
 		check(memcmp(set.fds, fds, n * sizeof(int)) == 0);
 	}
@@ -209,7 +209,7 @@ nothing_to_pack(void **state)
 	ipci_control_pack(&message, &control, NULL, 0);
 	check(!message.msg_control);
 	check_equal(message.msg_controllen, 0);
-	ipci_control_collect(&message, &set);
+	(void)ipci_control_collect(&message, &set, NULL);
 	check_equal(set.n, 0);
 }
 
@@ -247,7 +247,7 @@ several_control_messages(void **state)
 	append(&message, SOL_SOCKET, SCM_RIGHTS, 0, 0);
 	append(&message, SOL_SOCKET, SCM_RIGHTS, 100003, 2);
 	append(&message, SOL_SOCKET, SCM_CREDENTIALS, 1, 3);
-	ipci_control_collect(&message, &set);
+	(void)ipci_control_collect(&message, &set, NULL);
 	check_equal(set.n, 5);
 	for (i = 0; i < 5; i++)
 		check_equal(set.fds[i], 100000 + i);
@@ -267,7 +267,7 @@ more_than_the_set_holds(void **state)
 	open_run(fds, IPCI_FDS_CAPACITY + 6, 300);
 	append(&message, SOL_SOCKET, SCM_RIGHTS, 300, 250);
 	append(&message, SOL_SOCKET, SCM_RIGHTS, 550, IPCI_FDS_CAPACITY + 6 - 250);
-	ipci_control_collect(&message, &set);
+	(void)ipci_control_collect(&message, &set, NULL);
 	check_equal(set.n, IPCI_FDS_CAPACITY);
 	for (i = 0; i < (int)IPCI_FDS_CAPACITY + 6; i++)
 		check_equal(is_open(300 + i), i < (int)IPCI_FDS_CAPACITY);

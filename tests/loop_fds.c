@@ -19,6 +19,8 @@
 #include "raw.h"
 
 #define FDS_MAX IPC_MESSAGE_FDS_LIMIT
+/* Those that nobody took are closed soon, all but so few before more is received. */
+#define FDS_CLOSING 16U
 
 /* Both ends of a pair in one loop. */
 struct fixture {
@@ -549,9 +551,9 @@ withstand_greed(unsigned int table_size)
 	check(sent >= 20);
 	turn_until(loop, greedy_ear.messages == sent);
 	check_equal(greedy_ear.losts + greedy_ear.closeds + other_ear.losts + other_ear.closeds, 0);
-	/* One packet's, and the other channel's. */
+	/* One packet's, a few of the one before that are being closed, and the other channel's. */
 	check(greed.most >= FDS_MAX);
-	check(greed.most <= FDS_MAX + 2);
+	check(greed.most <= FDS_MAX + FDS_CLOSING + 2);
 	(void)turn_out(loop);
 	check_equal(descriptors_open(), greed.open);
 	descriptors_unlimit();

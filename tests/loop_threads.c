@@ -4,6 +4,7 @@
 
 #include <grp.h>
 #include <poll.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -317,17 +318,19 @@ journey_end(struct journey *journey)
 	check_equal(close(journey->watched), 0);
 }
 
-/* Messages with a descriptor each. */
+/* Messages with a descriptor each, of a kind that whoever receives it closes at once. */
 static void
 send_more(struct journey *journey, unsigned int n)
 {
-	int fd = STDERR_FILENO;
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	struct ipc_message message = {.n_fds = 1, .fds = &fd};
 
+	check(fd >= 0);
 	while (n--) {
 		message.id = ++journey->wanted;
 		check_equal(ipc_channel_send(journey->peer, &message, 0), 0);
 	}
+	check_equal(close(fd), 0);
 }
 
 static void

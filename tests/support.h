@@ -84,7 +84,9 @@ unsigned int signals_stop(void);
 #define HAS_THREAD_SANITIZER false
 #endif
 
-/* Open descriptors of this process. */
+/* What nobody took of a peer's descriptors is closed soon, by a thread: wait for its end. */
+void await_closers(void);
+/* Open descriptors of this process, when the library has closed what it was to close. */
 unsigned int descriptors_open(void);
 /* Resident memory of this process. */
 size_t resident_bytes(void);

@@ -642,6 +642,40 @@ destroyed_amid_alterations_nothing_is_lost(void **state)
 	check_equal(close(pipe_fds[1]), 0);
 }
 
+/* Kernels before Linux 6.2 then throw away what has come and was not received: it is told that
+   there may have been something. This one still has it. */
+static void
+a_send_that_met_the_peers_exit_is_told_at_the_end(void **state)
+{
+	static const struct alteration exit = {
+		"sends that meet the peer's exit", 100, .sends = {-ECONNREFUSED}};
+	struct ipc_message message = text_message("too late");
+	struct ipc_channel *own, *peer;
+	struct ipc_loop *loop;
+	struct ear ear;
+
+	(void)state;
+	alterations_reset();
+	loop = loop_open(NULL);
+	ear = (struct ear){.loop = loop};
+	pair_open(&own, &peer, NULL);
+	ear_attach(&ear, loop, own);
+	(void)turn_out(loop);
+	send_text(peer, "last words");
+	altering = &exit;
+	gather_text(own, "too late");
+	turn_until(loop, ear.messages == 1);
+	(void)turn_out(loop);
+	check_equal(ipc_channel_post(own, &message, 0), -EPIPE);
+	ipc_channel_close(peer);
+	turn_until(loop, ear.closeds == 1);
+	altering = NULL;
+	check_equal(ear.reason, -ECONNRESET);
+	check_equal(ipc_channel_recv(own, &message, 0), -ECONNRESET);
+	ipc_channel_close(own);
+	ipc_loop_destroy(loop);
+}
+
 int
 main(void)
 {
@@ -650,6 +684,7 @@ main(void)
 		loop_test(nothing_is_lost_or_doubled_with_full_queues),
 		loop_test(receives_that_a_full_queue_ends_go_on),
 		loop_test(destroyed_amid_alterations_nothing_is_lost),
+		loop_test(a_send_that_met_the_peers_exit_is_told_at_the_end),
 	};
 
 	/* The other engine has no completions. */

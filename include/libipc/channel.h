@@ -17,6 +17,9 @@
  *   -ETIMEDOUT  waited timeout_ms in vain; no message was lost or half sent
  *   -EPIPE      the peer has closed; a receive says so only after everything
  *               that arrived was given out
+ *   -ECONNRESET of a receive, in place of -EPIPE: the peer has ended, and the kernel may have
+ *               thrown away what it had sent last. Kernels before Linux 6.2 (and 5.10.262) do
+ *               that when a send of this end meets the peer's exit
  *   -EMSGSIZE   the message is larger than the limit of either end; nothing was
  *               sent, the channel is fine
  *   -E2BIG      more descriptors than the peer takes; nothing was sent
@@ -38,20 +41,42 @@
  * receives (recv) on the same channel; call() does both. Anything else, close()
  * above all, needs both directions idle. Different channels share nothing.
  *
+ * Cancelling: a thread that is cancelled (pthread_cancel(3)) leaves a call only while it waits
+ * there. The call has then done nothing: no message is lost, a large one is voided, the channel
+ * goes on. Of a call() the request may have been sent. A longjmp(3) out of a call, from a signal
+ * handler for example, cannot be undone: the channel must not be used again, nor closed.
+ *
  * Fork: a channel may be made before fork(2) and each end used by one of the
  * two processes. Each closes every end that it does not use: in a worker the parent's
  * ends of workers made before it, too. While any copy of an end is open the other
  * end sees no -EPIPE. What was gathered and not flushed before the fork belongs to
- * the parent alone: the child's copy is empty. For another program see
- * ipc_channel_inherit().
+ * the parent alone: the child's copy is empty. The process that sends goes on where the other
+ * has stopped: a large message that was cut short, or that a loop has sent in part, is voided
+ * before the child's first message; a copy that is only flushed or closed sends nothing. Do not
+ * fork while another thread sends or receives on an end that the child is to use; one that waits,
+ * for the peer's hello too, does no harm. What was received before (messages kept by call(), a
+ * message in view) is in both. For another program see ipc_channel_inherit().
+ *
+ * Descriptors: none of the library's has the number 0, 1 or 2, also where those are closed, and no
+ * received one has.
  *
  * Trust: the peer may be hostile. It can break its own channel and nothing
  * else. What it makes this end hold is bounded: one record, one message of
  * message_max, if fds_max is not 0 the 253 descriptors of one record, and, for
  * who uses ipc_channel_call(), what that keeps: the IPC_CHANNEL_KEPT_ limits. An
- * end that is passed as a descriptor, its own for example, stays open while it is held;
- * and to close what was passed can block (a TCP socket with SO_LINGER): take descriptors
- * only from peers that may delay you.
+ * end that is passed as a descriptor, its own for example, stays open while it is held.
+ *
+ * To close what a peer has sent can take as long as the peer likes (a TCP socket with SO_LINGER, a
+ * file of a FUSE server), and no call waits for it: what nobody took, and a socket with such things
+ * unread, is closed by a thread of the library's own, soon after. It is named ipc-closer, has all
+ * signals blocked, is begun with the first such descriptor of a channel and ends soon after the
+ * last. Small memfds and memory devices (null(4)) are closed at once, without it. So are all where
+ * no thread is to be had, sockets without lingering; and in a worker, by its own thread, what comes
+ * from its parent, which may delay it anyway. More than 253 that wait to be closed are waited for,
+ * as for a message; when one of them takes longer than a second the channel ends with -EPROTO.
+ * Descriptors to an end with fds_max 0 are a protocol error too. What remains: at the limit of
+ * descriptors the kernel itself closes those that find no room, in the thread that receives. A
+ * descriptor that you take is yours to close, and may block you.
  */
 
 #include <stddef.h>
@@ -140,9 +165,9 @@ int ipc_channel_pair(struct ipc_channel **ret_a, struct ipc_channel **ret_b,
  * Make a channel of a connected socket.
  *
  * Takes fd on success; on failure it is still the caller's, though socket options may
- * have changed. The socket is made close-on-exec, loses SO_PASSCRED and its kin, and
- * refuses descriptors by SO_PASSRIGHTS (Linux 6.16) if fds_max is 0. O_NONBLOCK makes
- * no difference. Nobody else may read or write the socket from here on.
+ * have changed. One that is 0, 1 or 2 gets another number. The socket is made close-on-exec, loses
+ * SO_PASSCRED and its kin, and refuses descriptors by SO_PASSRIGHTS (Linux 6.16) if fds_max is 0.
+ * O_NONBLOCK makes no difference. Nobody else may read or write the socket from here on.
  *
  * Says hello to the peer, which must open its end too: by this library, or by what
  * docs/PROTOCOL.md says. Until the peer's hello arrived, a message without descriptors
@@ -156,6 +181,7 @@ int ipc_channel_pair(struct ipc_channel **ret_a, struct ipc_channel **ret_b,
  *   -ENOTCONN    not connected, or listening
  *   -EINVAL      an option is out of its range
  *   -EAGAIN      the socket is full: it was used before
+ *   -EMFILE      fd is 0, 1 or 2, and there is no other number
  *   -ENOMEM, -ENOBUFS
  */
 int ipc_channel_open(struct ipc_channel **ret, int fd, const struct ipc_channel_options *options);
@@ -259,6 +285,7 @@ int ipc_channel_send(
  * Return: 0, or
  *   -EAGAIN, -ETIMEDOUT  nothing came; what has come of a large message is kept
  *   -EPIPE               the peer has closed and all it sent was given out
+ *   -ECONNRESET          the peer has ended, and what it sent last may be lost (before Linux 6.2)
  *   -EBADMSG             a message came without its descriptors; it is dropped, but
  *                        ret_message has its type, flags and id, so that a request can
  *                        be answered

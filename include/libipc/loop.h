@@ -115,8 +115,9 @@ struct ipc_channel_handler {
 	/* There is room again after -EAGAIN; after that of a flush, the kernel has everything. May
 	   be NULL; the turn ends all the same. */
 	void (*writable)(struct ipc_channel *channel, void *user);
-	/* Once, last: the peer closed, reason 0, or what broke the channel: -EPROTO ... Everything
-	   that arrived was given out. The channel is detached, and yours to close. May be NULL. */
+	/* Once, last: the peer closed, reason 0, or what broke the channel: -EPROTO ... Before
+	   Linux 6.2 also -ECONNRESET: it closed, and what it sent last may be lost. Everything that
+	   arrived was given out. The channel is detached, and yours to close. May be NULL. */
 	void (*closed)(struct ipc_channel *channel, int reason, void *user);
 	/* A message came without its descriptors (-EBADMSG): it has type, flags and id only, so
 	   that a request can be answered. May be NULL. */
