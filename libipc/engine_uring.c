@@ -298,12 +298,25 @@ is_unwatched(const struct ipc_watch *watch)
 	return watch->loop && watch->of_engine == IPCI_REQUEST_IDLE;
 }
 
+/* Does whoever polls know already that a turn has work? */
+static bool
+is_told(const struct ipci_engine *engine)
+{
+	const struct ipc_loop *loop = engine->loop;
+
+	return loop->woken && !is_unwatched(&loop->wake) && engine->has_ring &&
+	       !io_uring_sq_ready(&engine->ring) &&
+	       (loop->n_ready || !TAILQ_EMPTY(&loop->fired) || !TAILQ_EMPTY(&loop->output));
+}
+
 static void
 uring_settle(struct ipci_engine *engine)
 {
 	const struct ipc_loop *loop = engine->loop;
 	int round = 0, r;
 
+	if (is_told(engine))
+		return;
 	/* What was raised and taken in is to be watched again: it is what wakes who polls. So is
 	   what the kernel had no memory for. */
 	do

@@ -88,6 +88,15 @@ next_due_ns(const struct ipc_loop *loop)
 	return loop->nap_until_ns ? IPCI_MIN(at_ns, loop->nap_until_ns) : at_ns;
 }
 
+/* Nothing is to be done after all. A call to stop needs no eventfd outside of a wait: the next
+   looks whether there was one. */
+static void
+unwake(struct ipc_loop *loop)
+{
+	if (loop->woken)
+		woken(&loop->wake, POLLIN, loop);
+}
+
 void
 ipci_loop_set_alarm(struct ipc_loop *loop)
 {
@@ -492,6 +501,17 @@ wait_for_work(struct ipc_loop *loop, struct ipci_deadline *deadline)
 	return r;
 }
 
+/* Let the loop's descriptor say whether there is work that no engine sees. */
+static void
+tell_of_work(struct ipc_loop *loop)
+{
+	if (!TAILQ_EMPTY(&loop->output) || loop->n_ready || !TAILQ_EMPTY(&loop->fired))
+		ipci_loop_wake(loop);
+	else
+		unwake(loop);
+	ipci_loop_set_alarm(loop);
+}
+
 /* Leave things so that the loop's descriptor tells the truth. */
 static void
 settle(struct ipc_loop *loop)
@@ -504,9 +524,18 @@ settle(struct ipc_loop *loop)
 			break;
 		ipci_ports_send(loop);
 	}
-	if (!TAILQ_EMPTY(&loop->output) || loop->n_ready || !TAILQ_EMPTY(&loop->fired))
-		ipci_loop_wake(loop);
-	ipci_loop_set_alarm(loop);
+	tell_of_work(loop);
+}
+
+void
+ipci_loop_settle(struct ipc_loop *loop)
+{
+	if (loop->alarm.fd < 0 || loop->turning || !ipci_loop_is_ours(loop))
+		return;
+	/* What is gathered waits for a turn. */
+	if (loop->ops->settle)
+		loop->ops->settle(loop->engine);
+	tell_of_work(loop);
 }
 
 /* One turn. What its callbacks have sent is with the engine; submit() gives it to the kernel. */

@@ -127,6 +127,13 @@ void ipci_loop_wake(struct ipc_loop *loop);
 /* Let that descriptor be readable when the next timer is due. */
 void ipci_loop_set_alarm(struct ipc_loop *loop);
 
+/*
+ * The end of each public call that may be made outside of a turn and has more to do than to gather.
+ * An engine that ends what is under way takes in whatever has come meanwhile, of all ports and
+ * watches: nobody who polls the loop's descriptor would learn of it.
+ */
+void ipci_loop_settle(struct ipc_loop *loop);
+
 /* port.c */
 static inline struct ipci_packet_cache *
 ipci_port_packets(struct ipci_port *port)

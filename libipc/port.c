@@ -253,17 +253,24 @@ port_detach(struct ipci_port *port, bool drop)
 int
 ipc_loop_detach(struct ipc_loop *loop, struct ipc_channel *channel)
 {
+	int r;
+
 	assert(loop);
 	assert(channel);
 	if (!channel->port || channel->port->loop != loop)
 		return -ENOENT;
-	return port_detach(channel->port, false);
+	r = port_detach(channel->port, false);
+	ipci_loop_settle(loop);
+	return r;
 }
 
 void
 ipci_port_close(struct ipci_port *port)
 {
+	struct ipc_loop *loop = port->loop;
+
 	(void)port_detach(port, true);
+	ipci_loop_settle(loop);
 }
 
 void

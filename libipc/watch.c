@@ -195,8 +195,7 @@ ipc_watch_start(struct ipc_watch **ret, struct ipc_loop *loop, int fd, unsigned 
 	watch->internal = false;
 	watch->user = user;
 	TAILQ_INSERT_TAIL(&loop->watches, watch, all);
-	if (!loop->turning)
-		ipci_loop_wake(loop);
+	ipci_loop_settle(loop);
 	*ret = watch;
 	return 0;
 }
@@ -204,7 +203,12 @@ ipc_watch_start(struct ipc_watch **ret, struct ipc_loop *loop, int fd, unsigned 
 struct ipc_watch *
 ipc_watch_stop(struct ipc_watch *watch)
 {
-	if (watch && !watch->stopped)
-		watch_remove(watch);
+	struct ipc_loop *loop;
+
+	if (!watch || watch->stopped)
+		return NULL;
+	loop = watch->loop;
+	watch_remove(watch);
+	ipci_loop_settle(loop);
 	return NULL;
 }
