@@ -202,8 +202,9 @@ port_event(struct ipci_port *port, uint32_t events)
 	}
 }
 
+/* Return: the events taken in, or -errno. */
 static int
-epoll_wait_engine(struct ipci_engine *engine, int timeout_ms)
+take_events(struct ipci_engine *engine, int timeout_ms)
 {
 	struct epoll_event *event = engine->events;
 	uintptr_t about;
@@ -220,7 +221,19 @@ epoll_wait_engine(struct ipci_engine *engine, int timeout_ms)
 		else
 			port_event(event->data.ptr, event->events);
 	}
-	return 0;
+	return n;
+}
+
+/* All that is ready is to have its part in a round. The kernel tells of what it has told last. */
+static int
+epoll_wait_engine(struct ipci_engine *engine, int timeout_ms)
+{
+	unsigned int calls = engine->loop->packets.n_ports / EVENTS_MAX;
+	int n = take_events(engine, timeout_ms);
+
+	for (; calls && n == EVENTS_MAX; calls--)
+		n = take_events(engine, 0);
+	return IPCI_MIN(n, 0);
 }
 
 static int

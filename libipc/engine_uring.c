@@ -49,6 +49,7 @@ uring_create(struct ipci_engine **ret, struct ipc_loop *loop, unsigned int buffe
 	TAILQ_INIT(&engine->at_once);
 	TAILQ_INIT(&engine->hung_up);
 	TAILQ_INIT(&engine->watches);
+	TAILQ_INIT(&engine->takers);
 	r = ipci_uring_buffers_map(engine);
 	if (r == 0)
 		r = ipci_uring_open(engine, ret_step);
@@ -151,7 +152,7 @@ uring_detach(struct ipci_engine *engine, struct ipci_port *port)
 {
 	struct ipci_uring_port *up = port->of_engine;
 
-	ipci_uring_no_receive(engine, up);
+	ipci_uring_finish_receive(engine, up);
 	if (up->is_restarted)
 		TAILQ_REMOVE(&engine->hung_up, up, hung);
 	if (up->send == IPCI_REQUEST_AT_ONCE)
@@ -278,9 +279,14 @@ uring_wait(struct ipci_engine *engine, int timeout_ms)
 	prepare(engine);
 	wait = timeout_ms && may_sleep(engine);
 	if (wait || io_uring_sq_ready(&engine->ring) || ipci_uring_has_work(engine))
-		return ipci_uring_enter(engine, wait, timeout_ms);
-	ipci_uring_reap(engine);
-	return 0;
+		r = ipci_uring_enter(engine, wait, timeout_ms);
+	else
+		ipci_uring_reap(engine);
+	if (r < 0 || !engine->n_starved)
+		return r;
+	/* Who found no buffer is not to wait for those who did. */
+	prepare(engine);
+	return ipci_uring_enter(engine, false, 0);
 }
 
 static void

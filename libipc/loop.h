@@ -33,7 +33,8 @@ struct ipci_port {
 	bool wants_room;  /* a message was refused: tell when there is room */
 	bool wants_empty; /* a flush was refused: tell when the kernel has everything */
 	bool naps;
-	int failed; /* 0, or why nothing more can be received */
+	unsigned int fds_held; /* that came and were neither taken nor closed */
+	int failed;            /* 0, or why nothing more can be received */
 
 	struct ipc_loop *loop;
 	struct ipc_channel *channel;
@@ -69,12 +70,14 @@ struct ipc_loop {
 	const struct ipci_engine_ops *ops;
 	struct ipci_engine *engine;
 	char reason[192];
+	bool is_proved;      /* the proof of its engine is over */
 	unsigned char *life; /* a page that a forked child finds wiped */
 
 	struct ipci_port_list ports;
 	struct ipci_port_list ready; /* first come, first served */
 	unsigned int n_ready;
 	struct ipci_port_list output;
+	unsigned int fds_held; /* by all ports */
 	struct ipci_port_limits limits;
 	struct ipci_packet_cache packets;
 
@@ -171,14 +174,27 @@ ipci_port_wants_empty(struct ipci_port *port)
 }
 /* Its channel is being closed. */
 void ipci_port_close(struct ipci_port *port);
-/* Give out messages of the ready ports, each its share. */
-void ipci_ports_deliver(struct ipc_loop *loop);
+/* Give out messages of the ready ports, each its share. Return: 0, or -errno of the engine. */
+int ipci_ports_deliver(struct ipc_loop *loop);
+/* Give out what has arrived by now, before a timer that is due. Return: 0, or -errno of the engine.
+ */
+int ipci_ports_catch_up(struct ipc_loop *loop);
 /* Hand what was gathered to the engine. */
 void ipci_ports_send(struct ipc_loop *loop);
 /* Wake those that nap, if it is time. */
 void ipci_ports_wake(struct ipc_loop *loop, int64_t now_ns);
 /* Detach all, whatever it takes. */
 void ipci_ports_finish(struct ipc_loop *loop);
+
+/* budget.c */
+
+/* The descriptors that a loop's channels may have here at once. */
+unsigned int ipci_budget_fds(void);
+/* May the port receive a packet, whatever it brings? */
+bool ipci_budget_allows(struct ipci_port *port);
+/* See what it holds now, or that it has gone. */
+void ipci_budget_count(struct ipci_port *port);
+void ipci_budget_forget(struct ipci_port *port);
 
 /* watch.c */
 int ipci_watch_init(struct ipc_watch *watch, struct ipc_loop *loop, int fd, unsigned int events,
