@@ -65,7 +65,7 @@ void
 ipci_uring_want_watch(struct ipci_engine *engine, struct ipc_watch *watch)
 {
 	/* After its callback, which may deal with the event, it is wanted again. */
-	if (!watch->loop || watch->is_due || watch->is_fired ||
+	if (!watch->loop || watch->masked || watch->is_due || watch->is_fired ||
 		watch->of_engine != IPCI_REQUEST_IDLE)
 		return;
 	watch->is_due = true;
@@ -102,9 +102,30 @@ void
 ipci_uring_watch_completed(struct ipci_engine *engine, struct ipc_watch *watch, int result)
 {
 	watch->of_engine = IPCI_REQUEST_IDLE;
-	if (result != -ECANCELED)
-		ipci_watch_fire(watch, result < 0 ? POLLERR : (unsigned int)result);
+	/* To ask again at once would be to ask without end. */
+	if (result < 0 && result != -ECANCELED) {
+		/* One that was closed is not told of: as by epoll. */
+		engine->has_refused |= result != -EBADF;
+		ipci_loop_nap(engine->loop);
+		return;
+	}
+	if (result >= 0)
+		ipci_watch_fire(watch, (unsigned int)result);
 	ipci_uring_want_watch(engine, watch);
+}
+
+/* The kernel has had time to find memory. */
+static void
+want_refused(struct ipci_engine *engine)
+{
+	struct ipc_loop *loop = engine->loop;
+	struct ipc_watch *watch;
+
+	engine->has_refused = false;
+	TAILQ_FOREACH (watch, &loop->watches, all)
+		ipci_uring_want_watch(engine, watch);
+	ipci_uring_want_watch(engine, &loop->wake);
+	ipci_uring_want_watch(engine, &loop->alarm);
 }
 
 static int
@@ -229,6 +250,8 @@ static void
 prepare(struct ipci_engine *engine)
 {
 	ipci_uring_prepare_receives(engine);
+	if (engine->has_refused && !engine->loop->nap_until_ns)
+		want_refused(engine);
 	arm_watches(engine);
 }
 

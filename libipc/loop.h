@@ -53,6 +53,8 @@ struct ipc_watch {
 	bool is_due;
 	bool internal; /* the loop's own: its fn is called at once and makes no callbacks */
 	bool stopped;  /* within its callback */
+	bool masked;   /* tells no more, but is told when its loop goes */
+	bool silent;   /* its fn counts the callbacks that it makes */
 	unsigned int events;
 	unsigned int fired_events;
 	int fd;
@@ -127,6 +129,9 @@ ipci_loop_is_over(const struct ipc_loop *loop)
 /* Let whoever polls the loop's descriptor know of work that no engine sees. */
 void ipci_loop_wake(struct ipc_loop *loop);
 
+/* Have ports that nap woken after a while, and what the engine was refused asked for again. */
+void ipci_loop_nap(struct ipc_loop *loop);
+
 /* Let that descriptor be readable when the next timer is due. */
 void ipci_loop_set_alarm(struct ipc_loop *loop);
 
@@ -200,6 +205,8 @@ void ipci_budget_forget(struct ipci_port *port);
 int ipci_watch_init(struct ipc_watch *watch, struct ipc_loop *loop, int fd, unsigned int events,
 	ipc_watch_fn *fn);
 void ipci_watch_finish(struct ipc_watch *watch);
+/* Its event cannot be dealt with, or only by and by: it is not called for it again. */
+void ipci_watch_mask(struct ipc_watch *watch);
 /* Make the callbacks of the watches that fired. */
 void ipci_watches_call(struct ipc_loop *loop);
 void ipci_watches_finish(struct ipc_loop *loop);

@@ -87,9 +87,13 @@ ipci_port_sent(struct ipci_port *port)
 void
 ipci_port_nap(struct ipci_port *port)
 {
-	struct ipc_loop *loop = port->loop;
-
 	port->naps = true;
+	ipci_loop_nap(port->loop);
+}
+
+void
+ipci_loop_nap(struct ipc_loop *loop)
+{
 	if (!loop->nap_until_ns)
 		loop->nap_until_ns = ipci_sys_now_ns() + NAP_NS;
 	ipci_loop_set_alarm(loop);
@@ -393,6 +397,17 @@ give_within_budget(struct ipci_port *port, unsigned int *share)
 	return 0;
 }
 
+/* There was no memory to receive with: what has come stays where it is, and nobody asks for it. */
+static void
+nap_unread(struct ipci_port *port)
+{
+	struct ipc_loop *loop = port->loop;
+
+	if (loop->ops->pause)
+		loop->ops->pause(loop->engine, port);
+	ipci_port_nap(port);
+}
+
 /* One port's turn, when it has been taken from the list. */
 static void
 serve(struct ipci_port *port, unsigned int *share)
@@ -420,7 +435,7 @@ serve(struct ipci_port *port, unsigned int *share)
 	else if (r == -EAGAIN)
 		loop->ops->receive(loop->engine, port);
 	else if (r == -ENOMEM || r == -ENOBUFS)
-		ipci_port_nap(port);
+		nap_unread(port);
 	else
 		end_port(port, r == -EPIPE ? 0 : r);
 

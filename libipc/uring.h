@@ -131,6 +131,7 @@ struct ipci_engine {
 	struct ipci_uring_port_list at_once; /* ports whose send is IPCI_REQUEST_AT_ONCE */
 	struct ipci_uring_port_list hung_up; /* ports whose receive is to be begun anew for it */
 	struct ipci_watch_list watches;      /* that are to be armed */
+	bool has_refused;                    /* some watches, which wait for the end of a nap */
 	unsigned int n_refused;              /* enters, one after the other */
 	int poll_fd; /* an epoll for others to poll, which outlives a ring; -1 until asked for */
 };

@@ -443,12 +443,23 @@ ipci_uring_received(
 		receive_ended(engine, up, result);
 }
 
+/* The kernel would not poll. To ask again at once for what it refuses would be to ask without end.
+ */
+static void
+want_again(struct ipci_engine *engine, struct ipci_uring_port *up, int result)
+{
+	if (result == -ECANCELED || result == -EINTR || result == -EAGAIN)
+		ipci_uring_want_receive(engine, up);
+	else
+		ipci_port_nap(up->port);
+}
+
 void
 ipci_uring_readable(struct ipci_engine *engine, struct ipci_uring_port *up, int result)
 {
 	up->receive = IPCI_REQUEST_IDLE;
 	if (result < 0) {
-		ipci_uring_want_receive(engine, up);
+		want_again(engine, up, result);
 		return;
 	}
 	up->is_idle_taker = false;
@@ -464,7 +475,7 @@ ipci_uring_hung_up(struct ipci_engine *engine, struct ipci_uring_port *up, int r
 {
 	up->hangup = IPCI_REQUEST_IDLE;
 	if (result < 0) {
-		ipci_uring_want_receive(engine, up);
+		want_again(engine, up, result);
 		return;
 	}
 	up->hung_up = true;
