@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/single_threaded.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -173,6 +174,16 @@ int
 ipci_sys_dup(int fd)
 {
 	return RETRIED(fcntl(fd, F_DUPFD_CLOEXEC, IPCI_SYS_FD_MIN));
+}
+
+unsigned int
+ipci_sys_fds_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT32_MAX)
+		return INT32_MAX;
+	return (unsigned int)limit.rlim_cur;
 }
 
 int
