@@ -18,6 +18,7 @@
 #include "spawn.h"
 #include "sys.h"
 #include "wait.h"
+#include "worker_internal.h"
 
 /* Where nothing tells of a worker's end: look again after this time. */
 #define NAP_MS 1
@@ -297,20 +298,50 @@ ipc_worker_stop(struct ipc_worker *worker, int grace_ms, int *ret_status)
 	return r;
 }
 
+/* What it takes, and SIGKILL if it lives. Return: whether it can be waited for. */
+static bool
+begin_free(struct ipc_worker *worker)
+{
+	close_channel(worker);
+	if (!is_ours(worker) || reap(worker) != -EAGAIN)
+		return false;
+	(void)ipci_sys_pidfd_kill(worker->pidfd, SIGKILL);
+	return true;
+}
+
+static struct ipc_worker *
+finish_free(struct ipc_worker *worker)
+{
+	(void)ipci_sys_close(worker->pidfd);
+	free(worker);
+	return NULL;
+}
+
 struct ipc_worker *
 ipc_worker_free(struct ipc_worker *worker)
 {
 	if (!worker)
 		return NULL;
-	close_channel(worker);
-	if (is_ours(worker) && reap(worker) == -EAGAIN) {
-		(void)ipci_sys_pidfd_kill(worker->pidfd, SIGKILL);
-		/* Also for one that may not be killed: it may follow its channel's end. */
+	/* Waits also for one that may not be killed: it may follow its channel's end. */
+	if (begin_free(worker))
 		(void)await_end(worker, IPC_WORKER_KILL_MS);
-	}
-	(void)ipci_sys_close(worker->pidfd);
-	free(worker);
-	return NULL;
+	return finish_free(worker);
+}
+
+int
+ipci_worker_reap(struct ipc_worker *worker)
+{
+	return is_ours(worker) ? reap(worker) : -ECHILD;
+}
+
+struct ipc_worker *
+ipci_worker_free_now(struct ipc_worker *worker)
+{
+	if (!worker)
+		return NULL;
+	if (begin_free(worker))
+		(void)reap(worker);
+	return finish_free(worker);
 }
 
 /* After a callback: was the worker taken away, or is this the child of a fork within it? */
