@@ -45,6 +45,9 @@ struct ipci_engine_ops {
 	bool (*send_more)(struct ipci_engine *engine);
 	/* All that was brought has been given out: bring more. */
 	void (*receive)(struct ipci_engine *engine, struct ipci_port *port);
+	/* What was brought cannot be given out now: until receive() is called tell nothing of it.
+	   May be NULL, where nothing is told twice. */
+	void (*pause)(struct ipci_engine *engine, struct ipci_port *port);
 
 	int (*watch)(struct ipci_engine *engine, struct ipc_watch *watch);
 	/* What it told of was dealt with: tell again. May be NULL. */

@@ -29,8 +29,9 @@ struct ipci_engine {
 
 /* What a port of this engine remembers. */
 enum port_state {
-	STATE_FULL = 1 << 0, /* its socket is watched for room */
-	STATE_ROOM = 1 << 1, /* it was said to have some */
+	STATE_FULL = 1 << 0,   /* its socket is watched for room */
+	STATE_ROOM = 1 << 1,   /* it was said to have some */
+	STATE_PAUSED = 1 << 2, /* the kernel tells nothing of it */
 };
 
 static int
@@ -103,6 +104,12 @@ epoll_detach(struct ipci_engine *engine, struct ipci_port *port)
 		(void)control(engine, EPOLL_CTL_DEL, port->channel->fd, 0, NULL);
 }
 
+static uint32_t
+port_events(bool full)
+{
+	return full ? EPOLLIN | EPOLLOUT : EPOLLIN;
+}
+
 /* Be told of room in the socket, or no more. */
 static void
 watch_room(struct ipci_engine *engine, struct ipci_port *port, bool full)
@@ -111,8 +118,8 @@ watch_room(struct ipci_engine *engine, struct ipci_port *port, bool full)
 
 	if (!(state & STATE_FULL) == !full)
 		return;
-	if (control(engine, EPOLL_CTL_MOD, port->channel->fd, full ? EPOLLIN | EPOLLOUT : EPOLLIN,
-		    port) < 0) {
+	if (!(state & STATE_PAUSED) &&
+		control(engine, EPOLL_CTL_MOD, port->channel->fd, port_events(full), port) < 0) {
 		ipci_port_nap(port);
 		return;
 	}
@@ -162,11 +169,28 @@ epoll_send(struct ipci_engine *engine, struct ipci_port *port)
 	ipci_port_sent(port);
 }
 
+/* A hang-up is told whatever was asked for: so the kernel forgets the socket. */
+static void
+epoll_pause(struct ipci_engine *engine, struct ipci_port *port)
+{
+	if (state_of(port) & STATE_PAUSED)
+		return;
+	(void)control(engine, EPOLL_CTL_DEL, port->channel->fd, 0, NULL);
+	set_state(port, state_of(port) | STATE_PAUSED);
+}
+
 static void
 epoll_receive(struct ipci_engine *engine, struct ipci_port *port)
 {
-	(void)engine;
-	(void)port;
+	unsigned int state = state_of(port);
+
+	if (!(state & STATE_PAUSED))
+		return;
+	if (control(engine, EPOLL_CTL_ADD, port->channel->fd, port_events(state & STATE_FULL),
+		    port) < 0)
+		ipci_port_nap(port);
+	else
+		set_state(port, state & ~(unsigned int)STATE_PAUSED);
 }
 
 static uint32_t
@@ -202,8 +226,9 @@ port_event(struct ipci_port *port, uint32_t events)
 	}
 }
 
+/* Return: the events taken in, or -errno. */
 static int
-epoll_wait_engine(struct ipci_engine *engine, int timeout_ms)
+take_events(struct ipci_engine *engine, int timeout_ms)
 {
 	struct epoll_event *event = engine->events;
 	uintptr_t about;
@@ -220,7 +245,19 @@ epoll_wait_engine(struct ipci_engine *engine, int timeout_ms)
 		else
 			port_event(event->data.ptr, event->events);
 	}
-	return 0;
+	return n;
+}
+
+/* All that is ready is to have its part in a round. The kernel tells of what it has told last. */
+static int
+epoll_wait_engine(struct ipci_engine *engine, int timeout_ms)
+{
+	unsigned int calls = engine->loop->packets.n_ports / EVENTS_MAX;
+	int n = take_events(engine, timeout_ms);
+
+	for (; calls && n == EVENTS_MAX; calls--)
+		n = take_events(engine, 0);
+	return IPCI_MIN(n, 0);
 }
 
 static int
@@ -238,6 +275,7 @@ const struct ipci_engine_ops ipci_engine_epoll = {
 	.detach = epoll_detach,
 	.send = epoll_send,
 	.receive = epoll_receive,
+	.pause = epoll_pause,
 	.watch = epoll_watch,
 	.unwatch = epoll_unwatch,
 	.wait = epoll_wait_engine,

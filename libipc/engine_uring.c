@@ -49,6 +49,7 @@ uring_create(struct ipci_engine **ret, struct ipc_loop *loop, unsigned int buffe
 	TAILQ_INIT(&engine->at_once);
 	TAILQ_INIT(&engine->hung_up);
 	TAILQ_INIT(&engine->watches);
+	TAILQ_INIT(&engine->takers);
 	r = ipci_uring_buffers_map(engine);
 	if (r == 0)
 		r = ipci_uring_open(engine, ret_step);
@@ -64,7 +65,7 @@ void
 ipci_uring_want_watch(struct ipci_engine *engine, struct ipc_watch *watch)
 {
 	/* After its callback, which may deal with the event, it is wanted again. */
-	if (!watch->loop || watch->is_due || watch->is_fired ||
+	if (!watch->loop || watch->masked || watch->is_due || watch->is_fired ||
 		watch->of_engine != IPCI_REQUEST_IDLE)
 		return;
 	watch->is_due = true;
@@ -101,9 +102,30 @@ void
 ipci_uring_watch_completed(struct ipci_engine *engine, struct ipc_watch *watch, int result)
 {
 	watch->of_engine = IPCI_REQUEST_IDLE;
-	if (result != -ECANCELED)
-		ipci_watch_fire(watch, result < 0 ? POLLERR : (unsigned int)result);
+	/* To ask again at once would be to ask without end. */
+	if (result < 0 && result != -ECANCELED) {
+		/* One that was closed is not told of: as by epoll. */
+		engine->has_refused |= result != -EBADF;
+		ipci_loop_nap(engine->loop);
+		return;
+	}
+	if (result >= 0)
+		ipci_watch_fire(watch, (unsigned int)result);
 	ipci_uring_want_watch(engine, watch);
+}
+
+/* The kernel has had time to find memory. */
+static void
+want_refused(struct ipci_engine *engine)
+{
+	struct ipc_loop *loop = engine->loop;
+	struct ipc_watch *watch;
+
+	engine->has_refused = false;
+	TAILQ_FOREACH (watch, &loop->watches, all)
+		ipci_uring_want_watch(engine, watch);
+	ipci_uring_want_watch(engine, &loop->wake);
+	ipci_uring_want_watch(engine, &loop->alarm);
 }
 
 static int
@@ -151,7 +173,7 @@ uring_detach(struct ipci_engine *engine, struct ipci_port *port)
 {
 	struct ipci_uring_port *up = port->of_engine;
 
-	ipci_uring_no_receive(engine, up);
+	ipci_uring_finish_receive(engine, up);
 	if (up->is_restarted)
 		TAILQ_REMOVE(&engine->hung_up, up, hung);
 	if (up->send == IPCI_REQUEST_AT_ONCE)
@@ -228,6 +250,8 @@ static void
 prepare(struct ipci_engine *engine)
 {
 	ipci_uring_prepare_receives(engine);
+	if (engine->has_refused && !engine->loop->nap_until_ns)
+		want_refused(engine);
 	arm_watches(engine);
 }
 
@@ -278,9 +302,14 @@ uring_wait(struct ipci_engine *engine, int timeout_ms)
 	prepare(engine);
 	wait = timeout_ms && may_sleep(engine);
 	if (wait || io_uring_sq_ready(&engine->ring) || ipci_uring_has_work(engine))
-		return ipci_uring_enter(engine, wait, timeout_ms);
-	ipci_uring_reap(engine);
-	return 0;
+		r = ipci_uring_enter(engine, wait, timeout_ms);
+	else
+		ipci_uring_reap(engine);
+	if (r < 0 || !engine->n_starved)
+		return r;
+	/* Who found no buffer is not to wait for those who did. */
+	prepare(engine);
+	return ipci_uring_enter(engine, false, 0);
 }
 
 static void
@@ -298,12 +327,25 @@ is_unwatched(const struct ipc_watch *watch)
 	return watch->loop && watch->of_engine == IPCI_REQUEST_IDLE;
 }
 
+/* Does whoever polls know already that a turn has work? */
+static bool
+is_told(const struct ipci_engine *engine)
+{
+	const struct ipc_loop *loop = engine->loop;
+
+	return loop->woken && !is_unwatched(&loop->wake) && engine->has_ring &&
+	       !io_uring_sq_ready(&engine->ring) &&
+	       (loop->n_ready || !TAILQ_EMPTY(&loop->fired) || !TAILQ_EMPTY(&loop->output));
+}
+
 static void
 uring_settle(struct ipci_engine *engine)
 {
 	const struct ipc_loop *loop = engine->loop;
 	int round = 0, r;
 
+	if (is_told(engine))
+		return;
 	/* What was raised and taken in is to be watched again: it is what wakes who polls. So is
 	   what the kernel had no memory for. */
 	do

@@ -88,6 +88,15 @@ next_due_ns(const struct ipc_loop *loop)
 	return loop->nap_until_ns ? IPCI_MIN(at_ns, loop->nap_until_ns) : at_ns;
 }
 
+/* Nothing is to be done after all. A call to stop needs no eventfd outside of a wait: the next
+   looks whether there was one. */
+static void
+unwake(struct ipc_loop *loop)
+{
+	if (loop->woken)
+		woken(&loop->wake, POLLIN, loop);
+}
+
 void
 ipci_loop_set_alarm(struct ipc_loop *loop)
 {
@@ -352,6 +361,7 @@ ipc_loop_create(struct ipc_loop **ret, const struct ipc_loop_options *options)
 		if (r < 0)
 			return r;
 	}
+	loop->is_proved = true;
 	(void)snprintf(loop->reason, sizeof(loop->reason), "%s", why);
 	*ret = loop;
 	return 0;
@@ -492,6 +502,17 @@ wait_for_work(struct ipc_loop *loop, struct ipci_deadline *deadline)
 	return r;
 }
 
+/* Let the loop's descriptor say whether there is work that no engine sees. */
+static void
+tell_of_work(struct ipc_loop *loop)
+{
+	if (!TAILQ_EMPTY(&loop->output) || loop->n_ready || !TAILQ_EMPTY(&loop->fired))
+		ipci_loop_wake(loop);
+	else
+		unwake(loop);
+	ipci_loop_set_alarm(loop);
+}
+
 /* Leave things so that the loop's descriptor tells the truth. */
 static void
 settle(struct ipc_loop *loop)
@@ -504,16 +525,40 @@ settle(struct ipc_loop *loop)
 			break;
 		ipci_ports_send(loop);
 	}
-	if (!TAILQ_EMPTY(&loop->output) || loop->n_ready || !TAILQ_EMPTY(&loop->fired))
-		ipci_loop_wake(loop);
-	ipci_loop_set_alarm(loop);
+	tell_of_work(loop);
+}
+
+void
+ipci_loop_settle(struct ipc_loop *loop)
+{
+	if (loop->alarm.fd < 0 || loop->turning || !ipci_loop_is_ours(loop))
+		return;
+	/* What is gathered waits for a turn. */
+	if (loop->ops->settle)
+		loop->ops->settle(loop->engine);
+	tell_of_work(loop);
+}
+
+/* Make the callbacks: those of timers that are due after those of all that had come by then. */
+static int
+call_back(struct ipc_loop *loop)
+{
+	int r = ipci_ports_deliver(loop);
+	int64_t now_ns = loop->timers.n ? ipci_sys_now_ns() : 0;
+	bool is_due = now_ns >= ipci_heap_first_key(&loop->timers);
+
+	if (is_due && r == 0 && !ipci_loop_is_over(loop))
+		r = ipci_ports_catch_up(loop);
+	ipci_watches_call(loop);
+	if (is_due)
+		ipci_timers_call(loop, now_ns);
+	return r;
 }
 
 /* One turn. What its callbacks have sent is with the engine; submit() gives it to the kernel. */
 static int
 turn(struct ipc_loop *loop, struct ipci_deadline *deadline)
 {
-	int64_t now_ns;
 	int r;
 
 	loop->stats.turns++;
@@ -524,17 +569,12 @@ turn(struct ipc_loop *loop, struct ipci_deadline *deadline)
 
 	if (loop->nap_until_ns)
 		ipci_ports_wake(loop, ipci_sys_now_ns());
-	ipci_ports_deliver(loop);
-	ipci_watches_call(loop);
-	if (loop->timers.n) {
-		now_ns = ipci_sys_now_ns();
-		ipci_timers_call(loop, now_ns);
-	}
+	r = call_back(loop);
 	if (!ipci_loop_is_ours(loop))
 		return -ECHILD;
 	if (!loop->destroyed)
 		ipci_ports_send(loop);
-	return 0;
+	return r;
 }
 
 /* Return: 0, or why no turn may begin. */

@@ -33,7 +33,8 @@ struct ipci_port {
 	bool wants_room;  /* a message was refused: tell when there is room */
 	bool wants_empty; /* a flush was refused: tell when the kernel has everything */
 	bool naps;
-	int failed; /* 0, or why nothing more can be received */
+	unsigned int fds_held; /* that came and were neither taken nor closed */
+	int failed;            /* 0, or why nothing more can be received */
 
 	struct ipc_loop *loop;
 	struct ipc_channel *channel;
@@ -52,6 +53,8 @@ struct ipc_watch {
 	bool is_due;
 	bool internal; /* the loop's own: its fn is called at once and makes no callbacks */
 	bool stopped;  /* within its callback */
+	bool masked;   /* tells no more, but is told when its loop goes */
+	bool silent;   /* its fn counts the callbacks that it makes */
 	unsigned int events;
 	unsigned int fired_events;
 	int fd;
@@ -69,12 +72,14 @@ struct ipc_loop {
 	const struct ipci_engine_ops *ops;
 	struct ipci_engine *engine;
 	char reason[192];
+	bool is_proved;      /* the proof of its engine is over */
 	unsigned char *life; /* a page that a forked child finds wiped */
 
 	struct ipci_port_list ports;
 	struct ipci_port_list ready; /* first come, first served */
 	unsigned int n_ready;
 	struct ipci_port_list output;
+	unsigned int fds_held; /* by all ports */
 	struct ipci_port_limits limits;
 	struct ipci_packet_cache packets;
 
@@ -124,8 +129,18 @@ ipci_loop_is_over(const struct ipc_loop *loop)
 /* Let whoever polls the loop's descriptor know of work that no engine sees. */
 void ipci_loop_wake(struct ipc_loop *loop);
 
+/* Have ports that nap woken after a while, and what the engine was refused asked for again. */
+void ipci_loop_nap(struct ipc_loop *loop);
+
 /* Let that descriptor be readable when the next timer is due. */
 void ipci_loop_set_alarm(struct ipc_loop *loop);
+
+/*
+ * The end of each public call that may be made outside of a turn and has more to do than to gather.
+ * An engine that ends what is under way takes in whatever has come meanwhile, of all ports and
+ * watches: nobody who polls the loop's descriptor would learn of it.
+ */
+void ipci_loop_settle(struct ipc_loop *loop);
 
 /* port.c */
 static inline struct ipci_packet_cache *
@@ -164,8 +179,11 @@ ipci_port_wants_empty(struct ipci_port *port)
 }
 /* Its channel is being closed. */
 void ipci_port_close(struct ipci_port *port);
-/* Give out messages of the ready ports, each its share. */
-void ipci_ports_deliver(struct ipc_loop *loop);
+/* Give out messages of the ready ports, each its share. Return: 0, or -errno of the engine. */
+int ipci_ports_deliver(struct ipc_loop *loop);
+/* Give out what has arrived by now, before a timer that is due. Return: 0, or -errno of the engine.
+ */
+int ipci_ports_catch_up(struct ipc_loop *loop);
 /* Hand what was gathered to the engine. */
 void ipci_ports_send(struct ipc_loop *loop);
 /* Wake those that nap, if it is time. */
@@ -173,10 +191,22 @@ void ipci_ports_wake(struct ipc_loop *loop, int64_t now_ns);
 /* Detach all, whatever it takes. */
 void ipci_ports_finish(struct ipc_loop *loop);
 
+/* budget.c */
+
+/* The descriptors that a loop's channels may have here at once. */
+unsigned int ipci_budget_fds(void);
+/* May the port receive a packet, whatever it brings? */
+bool ipci_budget_allows(struct ipci_port *port);
+/* See what it holds now, or that it has gone. */
+void ipci_budget_count(struct ipci_port *port);
+void ipci_budget_forget(struct ipci_port *port);
+
 /* watch.c */
 int ipci_watch_init(struct ipc_watch *watch, struct ipc_loop *loop, int fd, unsigned int events,
 	ipc_watch_fn *fn);
 void ipci_watch_finish(struct ipc_watch *watch);
+/* Its event cannot be dealt with, or only by and by: it is not called for it again. */
+void ipci_watch_mask(struct ipc_watch *watch);
 /* Make the callbacks of the watches that fired. */
 void ipci_watches_call(struct ipc_loop *loop);
 void ipci_watches_finish(struct ipc_loop *loop);

@@ -14,6 +14,14 @@
 /* Records that a channel sends one after the other, before others are looked at. */
 #define SEND_ROUNDS_MAX 16
 
+/*
+ * What has arrived comes before what is overdue. Of each channel's packets so many are looked for,
+ * as many as a socket of usual size has room for, and so many messages are given out each time:
+ * some ten milliseconds' work, where peers flood the loop.
+ */
+#define CATCH_UP_ROUNDS_MAX 1024
+#define CATCH_UP_ROUND      1024U
+
 /* How long to leave a kernel alone that had no memory. */
 #define NAP_NS 1000000
 
@@ -101,9 +109,13 @@ ipci_port_sent(struct ipci_port *port)
 void
 ipci_port_nap(struct ipci_port *port)
 {
-	struct ipc_loop *loop = port->loop;
-
 	port->naps = true;
+	ipci_loop_nap(port->loop);
+}
+
+void
+ipci_loop_nap(struct ipc_loop *loop)
+{
 	if (!loop->nap_until_ns)
 		loop->nap_until_ns = ipci_sys_now_ns() + NAP_NS;
 	ipci_loop_set_alarm(loop);
@@ -210,6 +222,7 @@ port_free(struct ipci_port *port)
 
 	not_ready(port);
 	no_output(port);
+	ipci_budget_forget(port);
 	TAILQ_REMOVE(&loop->ports, port, all);
 	loop->packets.n_ports--;
 	if (loop->current == port)
@@ -275,17 +288,24 @@ port_detach(struct ipci_port *port, bool drop)
 int
 ipc_loop_detach(struct ipc_loop *loop, struct ipc_channel *channel)
 {
+	int r;
+
 	assert(loop);
 	assert(channel);
 	if (!channel->port || channel->port->loop != loop)
 		return -ENOENT;
-	return port_detach(channel->port, false);
+	r = port_detach(channel->port, false);
+	ipci_loop_settle(loop);
+	return r;
 }
 
 void
 ipci_port_close(struct ipci_port *port)
 {
+	struct ipc_loop *loop = port->loop;
+
 	(void)port_detach(port, true);
+	ipci_loop_settle(loop);
 }
 
 void
@@ -374,6 +394,42 @@ tell_of_hello(struct ipci_port *port)
 	greeted(port->channel, port->user);
 }
 
+/*
+ * As give(), where messages may have descriptors: the socket is not read while those of others fill
+ * the budget. Return: as give(); 0 also for what is left in the socket.
+ */
+static int
+give_within_budget(struct ipci_port *port, unsigned int *share)
+{
+	struct ipci_in *in = &port->channel->in;
+	struct ipc_loop *loop = port->loop;
+	unsigned int credit = in->credit;
+	bool waits = credit && !ipci_budget_allows(port);
+	int r;
+
+	if (waits)
+		in->credit = 0;
+	r = give(port, share);
+	if (loop->current != port || !ipci_loop_is_ours(loop))
+		return r;
+	ipci_budget_count(port);
+	if (!waits || r != -EAGAIN)
+		return r;
+	in->credit = credit;
+	return 0;
+}
+
+/* There was no memory to receive with: what has come stays where it is, and nobody asks for it. */
+static void
+nap_unread(struct ipci_port *port)
+{
+	struct ipc_loop *loop = port->loop;
+
+	if (loop->ops->pause)
+		loop->ops->pause(loop->engine, port);
+	ipci_port_nap(port);
+}
+
 /* One port's turn, when it has been taken from the list. */
 static void
 serve(struct ipci_port *port, unsigned int *share)
@@ -382,7 +438,10 @@ serve(struct ipci_port *port, unsigned int *share)
 	int r;
 
 	loop->current = port;
-	r = give(port, share);
+	if (port->channel->in.limits.fds_max)
+		r = give_within_budget(port, share);
+	else
+		r = give(port, share);
 	if (loop->current == port && ipci_loop_is_ours(loop))
 		tell_of_hello(port);
 	if (loop->current != port || !ipci_loop_is_ours(loop))
@@ -398,7 +457,7 @@ serve(struct ipci_port *port, unsigned int *share)
 	else if (r == -EAGAIN)
 		loop->ops->receive(loop->engine, port);
 	else if (r == -ENOMEM || r == -ENOBUFS)
-		ipci_port_nap(port);
+		nap_unread(port);
 	else
 		end_port(port, r == -EPIPE ? 0 : r);
 
@@ -406,34 +465,81 @@ serve(struct ipci_port *port, unsigned int *share)
 		tell_of_room(port);
 }
 
-/* Serve each port that is ready now once. Return: what is left of the budget. */
+/*
+ * What each of n ports is given in a round: whoever comes last waits for all others, so that the
+ * more there are, the less each is given.
+ */
 static unsigned int
-serve_round(struct ipc_loop *loop, unsigned int budget)
+share_of(unsigned int n, unsigned int round_max)
 {
-	unsigned int n = loop->n_ready, share, left;
+	return IPCI_MAX(IPCI_MIN(round_max / n, IPC_LOOP_SHARE), 1U);
+}
+
+/* Messages with descriptors are given out together: those that wait fill the table. */
+static unsigned int
+least_share(const struct ipci_port *port)
+{
+	return port->channel->in.limits.fds_max ? IPC_MESSAGE_FDS_LIMIT : 1;
+}
+
+/*
+ * Serve each port that is ready now once: one alone as much as the round may give out.
+ * Return: the messages given out.
+ */
+static unsigned int
+serve_round(struct ipc_loop *loop, unsigned int round_max)
+{
+	unsigned int n = loop->n_ready, budget = round_max, share, given, left;
 	struct ipci_port *port;
 
+	if (!n)
+		return 0;
+	share = n > 1 ? share_of(n, round_max) : round_max;
 	for (; n && budget && loop->n_ready && !ipci_loop_is_over(loop); n--) {
 		port = TAILQ_FIRST(&loop->ready);
 		not_ready(port);
-		share = loop->n_ready ? IPCI_MIN(budget, IPC_LOOP_SHARE) : budget;
-		left = share;
+		given = IPCI_MIN(IPCI_MAX(share, least_share(port)), budget);
+		left = given;
 		serve(port, &left);
 		loop->current = NULL;
-		budget -= share - left;
+		budget -= given - left;
 	}
-	return budget;
+	return round_max - budget;
 }
 
-void
+int
 ipci_ports_deliver(struct ipc_loop *loop)
 {
-	unsigned int budget = IPC_LOOP_TURN, before;
+	unsigned int budget = IPC_LOOP_TURN, given;
+	int r;
 
-	do {
-		before = budget;
-		budget = serve_round(loop, before);
-	} while (budget && budget < before && loop->n_ready && !ipci_loop_is_over(loop));
+	for (;;) {
+		given = serve_round(loop, budget);
+		budget -= given;
+		if (!budget || !given || !loop->n_ready || ipci_loop_is_over(loop))
+			return 0;
+		/* Whoever has got something meanwhile has a part in the next round. */
+		r = loop->ops->wait(loop->engine, 0);
+		if (r < 0)
+			return r;
+	}
+}
+
+int
+ipci_ports_catch_up(struct ipc_loop *loop)
+{
+	unsigned int rounds;
+	int r;
+
+	for (rounds = 0; rounds < CATCH_UP_ROUNDS_MAX; rounds++) {
+		r = loop->ops->wait(loop->engine, 0);
+		if (r < 0 || !loop->n_ready)
+			return r;
+		(void)serve_round(loop, CATCH_UP_ROUND);
+		if (ipci_loop_is_over(loop))
+			return 0;
+	}
+	return 0;
 }
 
 static void

@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
 #include <sys/wait.h>
@@ -81,6 +82,16 @@ int
 ipci_sys_dup(int fd)
 {
 	return RETRIED(fcntl(fd, F_DUPFD_CLOEXEC, 0));
+}
+
+unsigned int
+ipci_sys_fds_limit(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur > INT32_MAX)
+		return INT32_MAX;
+	return (unsigned int)limit.rlim_cur;
 }
 
 int

@@ -21,6 +21,8 @@ int ipci_sys_socketpair(int ret_fds[2]); /* SEQPACKET */
 int ipci_sys_close(int fd);
 int ipci_sys_close_range(int first, int last); /* both included */
 int ipci_sys_dup(int fd);
+/* The soft limit of descriptors. */
+unsigned int ipci_sys_fds_limit(void);
 /* Return: whether it was. */
 int ipci_sys_set_cloexec(int fd, bool on);
 int ipci_sys_fstat(int fd, struct stat *ret_stat);

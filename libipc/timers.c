@@ -98,7 +98,7 @@ start(struct ipc_timer **ret, struct ipc_loop *loop, const struct ipc_timer *wha
 		free(timer);
 		return r;
 	}
-	ipci_loop_set_alarm(loop);
+	ipci_loop_settle(loop);
 	if (ret)
 		*ret = timer;
 	return 0;
@@ -122,7 +122,7 @@ ipci_timer_set(struct ipc_timer *timer, int64_t due_ns)
 {
 	timer->node.key = due_ns;
 	ipci_heap_update(&timer->loop->timers, &timer->node);
-	ipci_loop_set_alarm(timer->loop);
+	ipci_loop_settle(timer->loop);
 }
 
 int
@@ -156,7 +156,7 @@ ipc_timer_stop(struct ipc_timer *timer)
 	loop = timer->loop;
 	if (timer->node.index != IPCI_HEAP_NOWHERE) {
 		ipci_heap_remove(&loop->timers, &timer->node);
-		ipci_loop_set_alarm(loop);
+		ipci_loop_settle(loop);
 	}
 	if (timer == loop->current_timer)
 		timer->stopped = true;

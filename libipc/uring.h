@@ -51,15 +51,21 @@ enum ipci_uring_way {
 	/* Into a buffer each, as they come. */
 	IPCI_WAY_MULTISHOT,
 	/* Into a buffer, the next when that was given out: all that has come has its descriptors in
-	   this process, and a peer must not fill the table. */
+	   this process, and a peer must not fill the table; or the buffers, where they are few. */
 	IPCI_WAY_ONE_BY_ONE,
-	/* Packets can be larger than a buffer: the socket is read when it is readable. */
+	/* The socket is read when it is readable and it is the port's turn: packets can be larger
+	   than a buffer, or bring more descriptors than there is room for. */
 	IPCI_WAY_DIRECT,
 };
 
 struct ipci_uring_port {
 	struct ipci_port *port;
-	enum ipci_uring_way way;
+	enum ipci_uring_way way; /* of the receive that is under way, or was last */
+	/* Its receive may bring descriptors while it is under way: ipci_engine.takers. */
+	bool is_taker;
+	TAILQ_ENTRY(ipci_uring_port) taker;
+	uint64_t armed_at;  /* of all receives that may bring descriptors, the how manyth */
+	bool is_idle_taker; /* others have more to receive: it is one no longer */
 	TAILQ_ENTRY(ipci_uring_port) arm; /* ipci_engine.arm */
 	bool is_due;                      /* in that list: the receive is to be armed */
 	bool is_quiet;                    /* nothing is to be started */
@@ -110,6 +116,14 @@ struct ipci_engine {
 	unsigned int n_free;   /* with the kernel, which uses them in a circle: so it is few */
 	unsigned int n_wanted; /* there */
 	unsigned int n_calm;   /* submits since they were too few */
+	unsigned int n_scarce; /* submits for which no port has more than one packet here */
+	unsigned int scarce;   /* how many it was when that began last */
+
+	struct ipci_uring_port_list takers; /* in the order in which they were armed last */
+	unsigned int n_takers;
+	uint64_t n_armed;
+	unsigned int n_unchecked;           /* submits since the limit was looked at */
+	struct ipci_uring_port *idle_taker; /* is to be one no longer; NULL */
 
 	struct ipci_uring_port_list arm;     /* ports whose receive is to be armed */
 	unsigned int n_starved;              /* of those, found no buffer */
@@ -117,6 +131,7 @@ struct ipci_engine {
 	struct ipci_uring_port_list at_once; /* ports whose send is IPCI_REQUEST_AT_ONCE */
 	struct ipci_uring_port_list hung_up; /* ports whose receive is to be begun anew for it */
 	struct ipci_watch_list watches;      /* that are to be armed */
+	bool has_refused;                    /* some watches, which wait for the end of a nap */
 	unsigned int n_refused;              /* enters, one after the other */
 	int poll_fd; /* an epoll for others to poll, which outlives a ring; -1 until asked for */
 };
@@ -128,8 +143,8 @@ void ipci_uring_buffers_unmap(struct ipci_engine *engine, bool ours);
 int ipci_uring_buffers_register(struct ipci_engine *engine);
 /* Let the kernel have as many as it should, if there are. */
 void ipci_uring_buffers_give(struct ipci_engine *engine);
-/* They were too few. */
-void ipci_uring_buffers_want_more(struct ipci_engine *engine);
+/* They were too few. Return: whether there can be more. */
+bool ipci_uring_buffers_want_more(struct ipci_engine *engine);
 uint8_t *ipci_uring_buffer_memory(const struct ipci_engine *engine, size_t index);
 /* One that the kernel had is ours, and holds nothing. */
 void ipci_uring_buffer_back(struct ipci_engine *engine, unsigned int index);
@@ -163,8 +178,9 @@ ipci_uring_tag(const void *about, enum ipci_uring_kind kind)
 
 /* uring_receive.c */
 enum ipci_uring_kind ipci_uring_receive_kind(const struct ipci_uring_port *up);
-/* Choose the way that suits the channel. */
 void ipci_uring_init_receive(struct ipci_uring_port *up);
+/* The port goes. */
+void ipci_uring_finish_receive(struct ipci_engine *engine, struct ipci_uring_port *up);
 /* Have the receive armed before the kernel is entered next, or not. */
 void ipci_uring_want_receive(struct ipci_engine *engine, struct ipci_uring_port *up);
 void ipci_uring_no_receive(struct ipci_engine *engine, struct ipci_uring_port *up);

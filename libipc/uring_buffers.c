@@ -53,14 +53,18 @@ ipci_uring_buffers_give(struct ipci_engine *engine)
 		io_uring_buf_ring_advance(engine->returns, (int)n);
 }
 
-void
+bool
 ipci_uring_buffers_want_more(struct ipci_engine *engine)
 {
 	unsigned int was =
 		IPCI_MAX(engine->n_wanted, IPCI_MAX(engine->loop->packets.n_ports, FREE_MIN));
 
+	/* Several ports found none in one go. */
+	if (!engine->n_calm)
+		return true;
 	engine->n_wanted = IPCI_MIN(2 * was, engine->n_buffers);
 	engine->n_calm = 0;
+	return was < engine->n_buffers;
 }
 
 int

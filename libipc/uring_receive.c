@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * The way in on io_uring: which receives are armed, and what their completions bring.
+ * The way in on io_uring: which receives are armed, in which way, and what their completions bring.
  *
  * A port has one multishot receive, which takes its buffers from a ring that all ports share, so
  * that the memory is bounded; a port that is far behind is paused, so that it does not take them
@@ -18,6 +18,17 @@
 
 /* A port with as many packets that wait to be given out is paused. */
 #define BEHIND_MAX 8U
+
+/* For so many submits each port has one packet here at most, when all buffers had one and a port
+   found none; and for twice as many where it begins anew as soon as it has ended. */
+#define SCARCE_MIN 1024U
+#define SCARCE_MAX (1024U * 1024)
+
+/* Submits after which the limit of descriptors is looked at again. */
+#define SUBMITS_PER_CHECK 64U
+
+/* Each receive that is under way may bring as many descriptors as a packet has. */
+#define FDS_OF_ONE IPC_MESSAGE_FDS_LIMIT
 
 /* A peer that died with unread data gives ECONNRESET once, before what it had sent. */
 #define RESETS_MAX 8U
@@ -37,22 +48,111 @@ release_nothing(struct ipci_arrived *arrived)
 void
 ipci_uring_init_receive(struct ipci_uring_port *up)
 {
-	const struct ipci_limits *limits = &up->port->channel->in.limits;
-
 	up->end.release = release_nothing;
-	if (limits->record_max > IPCI_URING_PACKET_MAX)
-		up->way = IPCI_WAY_DIRECT;
-	else if (limits->fds_max)
-		up->way = IPCI_WAY_ONE_BY_ONE;
-	else
-		up->way = IPCI_WAY_MULTISHOT;
+}
+
+/* May its packets bring descriptors? */
+static bool
+takes_fds(const struct ipci_uring_port *up)
+{
+	return up->port->channel->in.limits.fds_max;
+}
+
+static void
+no_taker(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	if (engine->idle_taker == up)
+		engine->idle_taker = NULL;
+	if (!up->is_taker)
+		return;
+	up->is_taker = false;
+	engine->n_takers--;
+	TAILQ_REMOVE(&engine->takers, up, taker);
+}
+
+/* The limit may have changed. One is always proved (ipc_loop_create()). */
+static unsigned int
+takers_max(const struct ipci_engine *engine)
+{
+	return IPCI_MAX(ipci_budget_fds() / FDS_OF_ONE, engine->loop->is_proved ? 0 : 1U);
+}
+
+/* May the port have a receive under way that brings descriptors? */
+static bool
+may_take(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	no_taker(engine, up);
+	if (up->is_idle_taker || engine->n_takers >= takers_max(engine))
+		return false;
+	up->is_taker = true;
+	engine->n_takers++;
+	TAILQ_INSERT_TAIL(&engine->takers, up, taker);
+	return true;
+}
+
+/*
+ * The way that suits the channel, and what there is room for now. A receive that finds no buffer
+ * ends at once, and those that have one may keep it for long: so one that found none goes without.
+ */
+static enum ipci_uring_way
+choose_way(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	if (up->port->channel->in.limits.record_max > IPCI_URING_PACKET_MAX || up->is_starved)
+		return IPCI_WAY_DIRECT;
+	if (takes_fds(up)) {
+		up->armed_at = engine->n_armed++;
+		return may_take(engine, up) ? IPCI_WAY_ONE_BY_ONE : IPCI_WAY_DIRECT;
+	}
+	return engine->n_scarce ? IPCI_WAY_ONE_BY_ONE : IPCI_WAY_MULTISHOT;
+}
+
+void
+ipci_uring_finish_receive(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	ipci_uring_no_receive(engine, up);
+	no_taker(engine, up);
+}
+
+/*
+ * A port that may not take descriptors has some to receive. If one that may has had none since that
+ * port was here last, they change places.
+ */
+static void
+look_for_idle_taker(struct ipci_engine *engine, const struct ipci_uring_port *up)
+{
+	struct ipci_uring_port *first = TAILQ_FIRST(&engine->takers);
+
+	if (first && first->armed_at < up->armed_at && engine->n_takers >= takers_max(engine))
+		engine->idle_taker = first;
 }
 
 /* Packets that may wait to be given out before the port is paused. */
 static unsigned int
-behind_max(const struct ipci_uring_port *up)
+behind_max(const struct ipci_engine *engine, const struct ipci_uring_port *up)
 {
-	return up->way == IPCI_WAY_ONE_BY_ONE ? 1 : BEHIND_MAX;
+	return takes_fds(up) || engine->n_scarce ? 1 : BEHIND_MAX;
+}
+
+/* No buffer was free. */
+static void
+starve(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	engine->loop->stats.starved++;
+	up->is_starved = true;
+	if (ipci_uring_buffers_want_more(engine) || engine->n_scarce)
+		return;
+	engine->scarce = IPCI_MIN(IPCI_MAX(2 * engine->scarce, SCARCE_MIN), SCARCE_MAX);
+	engine->n_scarce = engine->scarce;
+}
+
+/* One more submit. */
+static void
+count_scarcity(struct ipci_engine *engine)
+{
+	if (engine->n_scarce)
+		engine->n_scarce--;
+	else if (engine->scarce)
+		engine->scarce--;
 }
 
 void
@@ -100,9 +200,11 @@ prepare_one(struct ipci_uring_port *up, struct io_uring_sqe *sqe)
 	up->receive_header = (struct msghdr){
 		.msg_iov = &up->receive_part,
 		.msg_iovlen = 1,
-		.msg_control = up->receive_control.bytes,
-		.msg_controllen = sizeof(up->receive_control.bytes),
 	};
+	if (takes_fds(up)) {
+		up->receive_header.msg_control = up->receive_control.bytes;
+		up->receive_header.msg_controllen = sizeof(up->receive_control.bytes);
+	}
 	io_uring_prep_recvmsg(sqe, up->port->channel->fd, &up->receive_header, MSG_CMSG_CLOEXEC);
 }
 
@@ -118,8 +220,10 @@ arm_receive(struct ipci_engine *engine, struct ipci_uring_port *up)
 		io_uring_prep_poll_add(sqe, fd, POLLIN);
 	else if (up->way == IPCI_WAY_ONE_BY_ONE)
 		prepare_one(up, sqe);
-	else
+	else {
+		up->receive_header = (struct msghdr){0};
 		io_uring_prep_recvmsg_multishot(sqe, fd, &up->receive_header, 0);
+	}
 	if (up->way != IPCI_WAY_DIRECT) {
 		sqe->flags |= IOSQE_BUFFER_SELECT;
 		sqe->buf_group = IPCI_URING_BUFFER_GROUP;
@@ -132,28 +236,21 @@ arm_receive(struct ipci_engine *engine, struct ipci_uring_port *up)
 	return true;
 }
 
-/*
- * First come, first served. Without a buffer a receive ends at once; so one that did is armed only
- * when there is one for it: else those armed with it would be in front again each time.
- */
 static void
 arm_receives(struct ipci_engine *engine)
 {
-	unsigned int n_free = engine->n_free;
 	struct ipci_uring_port *up;
 
 	while ((up = TAILQ_FIRST(&engine->arm))) {
-		if (!n_free && up->way != IPCI_WAY_DIRECT)
-			return;
 		ipci_uring_no_receive(engine, up);
 		/* Paused: it is armed again when it has given everything out. */
-		if (up->port->channel->in.n_arrived >= behind_max(up))
+		if (up->port->channel->in.n_arrived >= behind_max(engine, up))
 			continue;
+		up->way = choose_way(engine, up);
 		if (!arm_hangup(engine, up) || !arm_receive(engine, up)) {
 			ipci_uring_want_receive(engine, up);
 			return;
 		}
-		n_free -= up->is_starved;
 		up->is_starved = false;
 	}
 }
@@ -162,7 +259,7 @@ arm_receives(struct ipci_engine *engine)
 static void
 pause_receives(struct ipci_engine *engine)
 {
-	unsigned int behind = engine->n_starved ? 1 : BEHIND_MAX;
+	unsigned int behind = engine->n_starved || engine->n_scarce ? 1 : BEHIND_MAX;
 	struct ipci_port *port;
 	struct ipci_uring_port *up;
 
@@ -186,10 +283,45 @@ restart_receives(struct ipci_engine *engine)
 	}
 }
 
+static void
+stop_taker(struct ipci_engine *engine, struct ipci_uring_port *up)
+{
+	if (up->receive != IPCI_REQUEST_ACTIVE)
+		return;
+	up->is_idle_taker = true;
+	ipci_uring_cancel(engine, up, IPCI_KIND_RECEIVE, &up->receive);
+}
+
+/* Let there be no more of them than there may be: the limit may have become lower. */
+static void
+stop_takers(struct ipci_engine *engine)
+{
+	struct ipci_uring_port *up = engine->idle_taker;
+	unsigned int max;
+
+	engine->idle_taker = NULL;
+	if (up)
+		stop_taker(engine, up);
+	if (!engine->n_takers || ++engine->n_unchecked < SUBMITS_PER_CHECK)
+		return;
+	engine->n_unchecked = 0;
+	max = takers_max(engine);
+	if (engine->n_takers <= max)
+		return;
+	max = engine->n_takers - max;
+	TAILQ_FOREACH (up, &engine->takers, taker) {
+		stop_taker(engine, up);
+		if (!--max)
+			break;
+	}
+}
+
 void
 ipci_uring_prepare_receives(struct ipci_engine *engine)
 {
 	ipci_uring_buffers_give(engine);
+	count_scarcity(engine);
+	stop_takers(engine);
 	if (engine->loop->n_ready)
 		pause_receives(engine);
 	arm_receives(engine);
@@ -271,9 +403,7 @@ receive_ended(struct ipci_engine *engine, struct ipci_uring_port *up, int result
 	up->receive = IPCI_REQUEST_IDLE;
 	switch (result) {
 	case -ENOBUFS:
-		engine->loop->stats.starved++;
-		up->is_starved = true;
-		ipci_uring_buffers_want_more(engine);
+		starve(engine, up);
 		break;
 	case -ECANCELED:
 	case -EINTR:
@@ -313,14 +443,28 @@ ipci_uring_received(
 		receive_ended(engine, up, result);
 }
 
+/* The kernel would not poll. To ask again at once for what it refuses would be to ask without end.
+ */
+static void
+want_again(struct ipci_engine *engine, struct ipci_uring_port *up, int result)
+{
+	if (result == -ECANCELED || result == -EINTR || result == -EAGAIN)
+		ipci_uring_want_receive(engine, up);
+	else
+		ipci_port_nap(up->port);
+}
+
 void
 ipci_uring_readable(struct ipci_engine *engine, struct ipci_uring_port *up, int result)
 {
 	up->receive = IPCI_REQUEST_IDLE;
 	if (result < 0) {
-		ipci_uring_want_receive(engine, up);
+		want_again(engine, up, result);
 		return;
 	}
+	up->is_idle_taker = false;
+	if (takes_fds(up))
+		look_for_idle_taker(engine, up);
 	up->port->channel->in.credit = 1;
 	ipci_port_ready(up->port);
 }
@@ -331,7 +475,7 @@ ipci_uring_hung_up(struct ipci_engine *engine, struct ipci_uring_port *up, int r
 {
 	up->hangup = IPCI_REQUEST_IDLE;
 	if (result < 0) {
-		ipci_uring_want_receive(engine, up);
+		want_again(engine, up, result);
 		return;
 	}
 	up->hung_up = true;

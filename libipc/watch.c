@@ -53,7 +53,7 @@ call(struct ipc_watch *watch)
 {
 	struct ipc_loop *loop = watch->loop;
 
-	loop->stats.events++;
+	loop->stats.events += !watch->silent;
 	loop->current_watch = watch;
 	watch->fn(watch, watch->fired_events, watch->user);
 	loop->current_watch = NULL;
@@ -70,7 +70,7 @@ ipci_watches_call(struct ipc_loop *loop)
 			call(watch);
 		if (watch->stopped)
 			free(watch);
-		else if (loop->ops->watch_again && !ipci_loop_is_over(loop))
+		else if (loop->ops->watch_again && !watch->masked && !ipci_loop_is_over(loop))
 			loop->ops->watch_again(loop->engine, watch);
 	}
 }
@@ -101,6 +101,14 @@ ipci_watch_finish(struct ipc_watch *watch)
 	if (watch->loop && ipci_loop_is_ours(watch->loop))
 		watch->loop->ops->unwatch(watch->loop->engine, watch);
 	watch->loop = NULL;
+}
+
+void
+ipci_watch_mask(struct ipc_watch *watch)
+{
+	watch->loop->ops->unwatch(watch->loop->engine, watch);
+	not_fired(watch);
+	watch->masked = true;
 }
 
 static void
@@ -195,8 +203,7 @@ ipc_watch_start(struct ipc_watch **ret, struct ipc_loop *loop, int fd, unsigned 
 	watch->internal = false;
 	watch->user = user;
 	TAILQ_INSERT_TAIL(&loop->watches, watch, all);
-	if (!loop->turning)
-		ipci_loop_wake(loop);
+	ipci_loop_settle(loop);
 	*ret = watch;
 	return 0;
 }
@@ -204,7 +211,12 @@ ipc_watch_start(struct ipc_watch **ret, struct ipc_loop *loop, int fd, unsigned 
 struct ipc_watch *
 ipc_watch_stop(struct ipc_watch *watch)
 {
-	if (watch && !watch->stopped)
-		watch_remove(watch);
+	struct ipc_loop *loop;
+
+	if (!watch || watch->stopped)
+		return NULL;
+	loop = watch->loop;
+	watch_remove(watch);
+	ipci_loop_settle(loop);
 	return NULL;
 }

@@ -22,6 +22,11 @@
 
 /* Where nothing tells of a worker's end: look again after this time. */
 #define NAP_MS 1
+/* In a loop, where that goes on: after twice the time each time, up to this. */
+#define NAP_MS_MAX 100
+/* And after this its end is told without how it was. */
+#define TRACED_MS 1000
+#define NS_PER_MS 1000000
 
 struct ipc_worker {
 	pid_t owner; /* the process that spawned it */
@@ -35,8 +40,12 @@ struct ipc_worker {
 	struct ipc_watch *watch;
 	struct ipc_worker_handler handler;
 	void *user;
-	bool draining; /* dead; its channel was taken back and its last messages are given out */
-	bool *taken;   /* of a callback under way: set when the worker is detached */
+	struct ipc_timer *again; /* of the loop: when to look at a dead worker again */
+	int nap_ms;
+	int64_t dead_ns; /* when its death was seen first; 0 before */
+	bool unseen;     /* died() was told, and nobody has said how it ended */
+	bool draining;   /* dead; its channel was taken back and its last messages are given out */
+	bool *taken;     /* of a callback under way: set when the worker is detached */
 };
 
 static bool
@@ -239,6 +248,7 @@ static void
 leave_loop(struct ipc_worker *worker)
 {
 	worker->watch = ipc_watch_stop(worker->watch);
+	worker->again = ipc_timer_stop(worker->again);
 	worker->loop = NULL;
 	worker->draining = false;
 	if (worker->taken)
@@ -303,7 +313,7 @@ static bool
 begin_free(struct ipc_worker *worker)
 {
 	close_channel(worker);
-	if (!is_ours(worker) || reap(worker) != -EAGAIN)
+	if (!is_ours(worker) || reap(worker) != -EAGAIN || worker->unseen)
 		return false;
 	(void)ipci_sys_pidfd_kill(worker->pidfd, SIGKILL);
 	return true;
@@ -371,25 +381,27 @@ begin_drain(struct ipc_worker *worker)
 	return 0;
 }
 
-/* Return: whether died() is next. */
-static bool
+/* Return: 1 if died() is next, 0, or -EAGAIN to try again after a while. */
+static int
 end_channel(struct ipc_worker *worker, int reason, const bool *taken)
 {
 	const struct ipc_channel_handler *handler = &worker->handler.channel;
 
-	/* Another turn tries again. */
 	if (reason == -ENOMEM || reason == -ENOBUFS)
-		return false;
+		return -EAGAIN;
 	/* A callback has attached it elsewhere. */
 	if (reason == -EBUSY || !handler->closed)
-		return true;
+		return 1;
 	worker->loop->stats.events++;
 	handler->closed(worker->channel, reason == -EPIPE ? 0 : reason, worker->user);
 	return !is_over(worker, taken);
 }
 
-/* Give out what the worker left, a share at a time. Return: whether died() is next. */
-static bool
+/*
+ * Give out what the worker left, a share at a time.
+ * Return: 1 if died() is next, 0, or -EAGAIN to try again after a while.
+ */
+static int
 give_last(struct ipc_worker *worker, const bool *taken)
 {
 	const struct ipc_channel_handler *handler = &worker->handler.channel;
@@ -399,7 +411,7 @@ give_last(struct ipc_worker *worker, const bool *taken)
 
 	r = begin_drain(worker);
 	if (r < 0)
-		return r == -ENOENT;
+		return r == -ENOENT ? 1 : -EAGAIN;
 	for (share = IPC_LOOP_SHARE; share; share--) {
 		r = ipc_channel_recv(worker->channel, &message, 0);
 		/* Of a large message's parts only some are taken at a time. */
@@ -413,41 +425,82 @@ give_last(struct ipc_worker *worker, const bool *taken)
 		else if (handler->lost)
 			handler->lost(worker->channel, &message, worker->user);
 		if (is_over(worker, taken))
-			return false;
+			return 0;
 	}
-	return false;
+	return 0;
 }
 
 static void
 report_death(struct ipc_worker *worker)
 {
 	void (*died)(struct ipc_worker *, const struct ipc_worker_end *, void *);
-	const struct ipc_worker_end end = worker->end;
+	struct ipc_worker_end end = worker->end;
 
+	if (!worker->ended) {
+		worker->unseen = true;
+		end = (struct ipc_worker_end){.size = sizeof(end), .status = -1};
+	}
 	died = worker->handler.died;
+	worker->loop->stats.events++;
 	leave_loop(worker);
 	if (died)
 		died(worker, &end, worker->user);
 }
 
-/* The pidfd is readable: in every turn until the watch is stopped. */
 static void
-on_death(struct ipc_watch *watch, unsigned int events, void *user)
+look_again(struct ipc_worker *worker, int64_t now_ns)
 {
-	struct ipc_worker *worker = user;
-	bool taken = false, given;
+	worker->nap_ms = worker->nap_ms ? IPCI_MIN(2 * worker->nap_ms, NAP_MS_MAX) : NAP_MS;
+	ipci_timer_set(worker->again, now_ns + (int64_t)worker->nap_ms * NS_PER_MS);
+}
 
-	(void)watch;
-	(void)events;
-	if (reap(worker) < 0)
+/* Nobody may say how it ended: a tracer that does not wait for it can keep that to itself. */
+static bool
+is_end_known(struct ipc_worker *worker, int64_t now_ns)
+{
+	return reap(worker) == 0 || now_ns - worker->dead_ns >= (int64_t)TRACED_MS * NS_PER_MS;
+}
+
+static void
+see_death(struct ipc_worker *worker)
+{
+	int64_t now_ns = ipci_sys_now_ns();
+	bool taken = false;
+	int r;
+
+	if (!worker->dead_ns)
+		worker->dead_ns = now_ns;
+	if (!is_end_known(worker, now_ns)) {
+		look_again(worker, now_ns);
 		return;
+	}
 	worker->taken = &taken;
-	given = give_last(worker, &taken);
+	r = give_last(worker, &taken);
 	if (is_over(worker, &taken))
 		return;
 	worker->taken = NULL;
-	if (given)
+	if (r > 0)
 		report_death(worker);
+	else if (r < 0)
+		look_again(worker, now_ns);
+	else
+		ipci_timer_set(worker->again, now_ns);
+}
+
+/* The pidfd is readable, and stays so: from now on the timer says when to look. */
+static void
+on_death(struct ipc_watch *watch, unsigned int events, void *user)
+{
+	(void)events;
+	ipci_watch_mask(watch);
+	see_death(user);
+}
+
+static void
+on_again(struct ipc_timer *timer, void *user)
+{
+	(void)timer;
+	see_death(user);
 }
 
 /* The loop is being destroyed, and frees the watch. */
@@ -475,15 +528,21 @@ ipc_worker_attach(struct ipc_loop *loop, struct ipc_worker *worker,
 		return -EBUSY;
 	if (!worker->channel)
 		return -EPIPE;
-	r = ipc_watch_start(&worker->watch, loop, worker->pidfd, POLLIN, on_death, worker);
+	r = ipci_timer_create(&worker->again, loop, on_again, worker);
 	if (r < 0)
 		return r;
-	r = ipc_loop_attach(loop, worker->channel, &handler->channel, user);
+	r = ipc_watch_start(&worker->watch, loop, worker->pidfd, POLLIN, on_death, worker);
+	if (r == 0)
+		r = ipc_loop_attach(loop, worker->channel, &handler->channel, user);
 	if (r < 0) {
 		worker->watch = ipc_watch_stop(worker->watch);
+		worker->again = ipc_timer_stop(worker->again);
 		return r;
 	}
 	worker->watch->gone = on_loop_gone;
+	worker->watch->silent = true;
+	worker->dead_ns = 0;
+	worker->nap_ms = 0;
 	worker->loop = loop;
 	worker->handler = *handler;
 	worker->user = user;

@@ -192,8 +192,9 @@ void ipc_loop_stop(struct ipc_loop *loop);
 
 /*
  * A descriptor for poll(2) and other event loops: readable when, and only when, a turn has
- * work. Call ipc_loop_turn(loop, 0) then. Messages sent outside of a turn are such work. The loop
- * keeps it.
+ * work, after each call that is made outside of a turn, too. Call ipc_loop_turn(loop, 0) then. Work
+ * without a callback is what was sent outside of a turn, a channel that was attached there, a
+ * part of a large message, a call to stop. The loop keeps it.
  *
  * Return: the descriptor, or -EMFILE, -ENFILE, -ENOMEM, -ECHILD.
  */

@@ -234,7 +234,8 @@ struct ipc_worker_handler {
  *
  * With its death the channel ends, whoever else holds the worker's end. A worker that has closed
  * its end and lives has closed() called then, and died() later. A channel that was detached by
- * ipc_loop_detach() alone is left as it is: died() comes without closed().
+ * ipc_loop_detach() alone is left as it is: died() comes without closed(). Of a worker that a
+ * tracer holds, which is told first and does not ask, died() comes after a second, with status -1.
  *
  * Return: 0, or -EBUSY (attached already, or its channel is), -EPIPE (it was stopped), -EEXIST (the
  * loop watches its pidfd or socket), -EMFILE, -ENFILE, -ENOMEM, -ENOSPC, -ECHILD.
