@@ -11,9 +11,6 @@
 
 #define NS_PER_MS INT64_C(1000000)
 
-/* How long the pool's first workers are waited for, before some have more requests than one. */
-#define START_NS (100 * NS_PER_MS)
-
 /* A clock costs as much as the rest of a request's way: where there are many, not each is timed. A
    prime, lest it be always the same one of those that travel together. */
 #define TIMED_ALL    16U
@@ -169,6 +166,9 @@ end_owed(struct ipci_dispatch *dispatch, struct ipci_request *request, int resul
 	place->late += request->is_late;
 	ipci_place_reopen(dispatch, place, true);
 	tell(dispatch, request);
+	/* Nobody waits for what it still has. */
+	if (place->state == IPC_POOL_STOPPING)
+		ipci_place_stop(dispatch, place);
 	dispatch->ops->reply(dispatch->world, request->reply, result, NULL, request->user);
 }
 
@@ -270,7 +270,8 @@ finish_drain(struct ipci_dispatch *dispatch)
 	if (dispatch->phase != IPCI_DISPATCH_STOPPING || dispatch->n_places)
 		return;
 	dispatch->phase = IPCI_DISPATCH_DRAINED;
-	dispatch->ops->drained(dispatch->world, dispatch->drain_result);
+	dispatch->ops->drained(
+		dispatch->world, dispatch->has_given_up ? -ETIMEDOUT : dispatch->drain_result);
 }
 
 static void
@@ -461,10 +462,14 @@ ipci_dispatch_resize(struct ipci_dispatch *dispatch, unsigned int workers)
 int
 ipci_dispatch_drain(struct ipci_dispatch *dispatch, int timeout_ms)
 {
-	if (dispatch->over || dispatch->phase != IPCI_DISPATCH_RUNNING)
+	int64_t drain_ns = timeout_ms < 0 ? INT64_MAX : now(dispatch) + timeout_ms * NS_PER_MS;
+
+	if (dispatch->over || dispatch->phase > IPCI_DISPATCH_DRAINING)
+		return -EALREADY;
+	dispatch->drain_ns = IPCI_MIN(dispatch->drain_ns, drain_ns);
+	if (dispatch->phase == IPCI_DISPATCH_DRAINING)
 		return -EALREADY;
 	dispatch->phase = IPCI_DISPATCH_DRAINING;
-	dispatch->drain_ns = timeout_ms < 0 ? INT64_MAX : now(dispatch) + timeout_ms * NS_PER_MS;
 	proceed_soon(dispatch);
 	return 0;
 }
@@ -488,7 +493,7 @@ release(struct ipci_dispatch *dispatch, struct ipci_place *place, struct ipci_re
 	place->completed++;
 	place->failures = 0;
 	ipci_place_reopen(dispatch, place, true);
-	if (place->state == IPC_POOL_STOPPING && !place->outstanding)
+	if (place->state == IPC_POOL_STOPPING)
 		ipci_place_stop(dispatch, place);
 }
 
@@ -496,6 +501,7 @@ static void
 answered(struct ipci_dispatch *dispatch, struct ipci_place *place, struct ipci_request *request,
 	struct ipc_message *reply, int result)
 {
+	place->heard++;
 	release(dispatch, place, request);
 	if (request->state == IPCI_REQUEST_OWED) {
 		dispatch->stats.strays++;
@@ -509,11 +515,21 @@ answered(struct ipci_dispatch *dispatch, struct ipci_place *place, struct ipci_r
 	end(dispatch, request, result, result == 0 ? reply : NULL);
 }
 
+/* The worker has said something. Where nobody waits for what it has, and it may be given nothing
+   else, only an answer is a sign of life: else it could keep its place for ever. */
+static void
+hear(struct ipci_place *place)
+{
+	if (place->is_open || place->outstanding > place->owed)
+		place->heard++;
+}
+
 /* One of several replies. */
 static void
 answered_in_part(struct ipci_dispatch *dispatch, struct ipci_request *request,
 	struct ipc_message *reply, int result)
 {
+	hear(request->place);
 	if (request->state == IPCI_REQUEST_OWED) {
 		dispatch->stats.strays++;
 	} else if (result < 0) {
@@ -534,7 +550,7 @@ ipci_dispatch_reply(struct ipci_dispatch *dispatch, struct ipci_place *place,
 {
 	struct ipci_request *request = ipci_requests_find(&dispatch->requests, reply->id);
 
-	place->heard++;
+	/* What nobody has asked the worker for is no sign of life. */
 	if (!request || request->place != place)
 		dispatch->stats.strays++;
 	else if (reply->flags & IPC_MESSAGE_MORE)
@@ -548,7 +564,13 @@ void
 ipci_dispatch_heard(struct ipci_dispatch *dispatch, struct ipci_place *place)
 {
 	(void)dispatch;
-	place->heard++;
+	hear(place);
+}
+
+void
+ipci_dispatch_leave(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	ipci_place_leave(dispatch, place);
 }
 
 void
@@ -687,6 +709,28 @@ cancel_all(struct ipci_dispatch *dispatch)
 			dispatch->drain_result = -ETIMEDOUT;
 }
 
+/* Those that do not die of being killed are as good as dead. */
+static void
+give_up(struct ipci_dispatch *dispatch, int64_t now_ns)
+{
+	struct ipci_place *place;
+	bool must;
+
+	while (!dispatch->over && (place = ipci_places_undying(dispatch, now_ns))) {
+		/* Where no other is started in its place. */
+		must = place->is_leaving || dispatch->phase >= IPCI_DISPATCH_STOPPING;
+		if (!dispatch->ops->give_up(dispatch->world, place, must)) {
+			ipci_place_await_death(dispatch, place);
+			continue;
+		}
+		if (dispatch->over)
+			return;
+		dispatch->stats.given_up++;
+		dispatch->has_given_up |= dispatch->phase != IPCI_DISPATCH_RUNNING;
+		ipci_dispatch_died(dispatch, place);
+	}
+}
+
 void
 ipci_dispatch_tick(struct ipci_dispatch *dispatch, int64_t now_ns)
 {
@@ -694,10 +738,11 @@ ipci_dispatch_tick(struct ipci_dispatch *dispatch, int64_t now_ns)
 	expire(dispatch, now_ns);
 	if (dispatch->over)
 		return;
-	if (now_ns >= dispatch->start_ns)
-		dispatch->start_ns = INT64_MAX;
 	ipci_places_tick(dispatch, now_ns);
-	if (!dispatch->is_hopeless)
+	/* One that is killed stays due. */
+	if (dispatch->places_due_ns <= now_ns)
+		give_up(dispatch, now_ns);
+	if (!dispatch->over && !dispatch->is_hopeless)
 		lose_hope(dispatch);
 	if (!dispatch->over && now_ns >= dispatch->drain_ns)
 		cancel_all(dispatch);
@@ -719,16 +764,16 @@ ipci_dispatch_init(struct ipci_dispatch *dispatch, const struct ipci_dispatch_op
 	dispatch->ops = ops;
 	dispatch->world = world;
 	dispatch->options = *options;
+	dispatch->begin_ns = now(dispatch);
 	dispatch->drain_ns = dispatch->start_ns = INT64_MAX;
 	TAILQ_INIT(&dispatch->queue);
-	ipci_requests_init(&dispatch->requests);
+	ipci_requests_init(&dispatch->requests, ops->random, world);
 	r = ipci_places_init(dispatch);
 	if (r == 0)
 		r = ipci_places_add(dispatch, options->workers);
 	for (i = 0; r == 0 && i < options->workers; i++)
 		r = ipci_place_start(dispatch, dispatch->places[i]);
-	if (r == 0)
-		dispatch->start_ns = now(dispatch) + START_NS;
+	dispatch->is_spreading = r == 0;
 	return r;
 }
 

@@ -34,16 +34,20 @@ struct ipci_place {
 	bool is_full;    /* its channel has refused a message: until writable */
 	bool is_solo;    /* has a request that is alone with its worker */
 	bool is_leaving; /* too many: not to be started again */
+	bool has_left;   /* its worker has said that it leaves: it gets nothing new */
 	bool is_killed;
 	unsigned int outstanding; /* requests, owed ones included */
 	unsigned int owed;
 	unsigned int late; /* of those, that have timed out */
 	struct ipci_request_list requests;
 
-	uint64_t heard;          /* messages of this process */
+	uint64_t heard;          /* signs of life of this process */
 	uint64_t heard_seen;     /* at the last check */
 	int64_t silent_since_ns; /* the check that first found it silent; 0: it was not */
-	int64_t due_ns;          /* of its next start, or of its kill; INT64_MAX: neither */
+	uint64_t completed_seen; /* at the last check */
+	int64_t full_since_ns;   /* the check that first found it full; 0: it was not */
+	int64_t due_ns;          /* of its next start, of its kill, or of when it is given up;
+	                            INT64_MAX: none of them */
 	int64_t started_ns;
 	uint64_t completed; /* by this process */
 	uint64_t starts;
@@ -70,6 +74,12 @@ struct ipci_dispatch_ops {
 	void (*close)(void *world, struct ipci_place *place);
 	/* Kill it. ipci_dispatch_died() follows, not from within. */
 	void (*kill)(void *world, struct ipci_place *place);
+	/* It was killed and has not died: nothing more is heard of it, and functions of the user
+	   may be called. Return: whether it is forgotten; with must it is. */
+	bool (*give_up)(void *world, struct ipci_place *place, bool must);
+
+	/* Bytes that no worker can guess. */
+	ipci_random_fn *random;
 
 	/* Call the request's function. */
 	void (*reply)(
@@ -92,6 +102,7 @@ struct ipci_dispatch_options {
 	int64_t restart_min_ns, restart_max_ns;
 	unsigned int starts_max;
 	int64_t stop_ns;
+	int64_t kill_ns; /* in which a worker that is killed should have died */
 	bool tell;
 };
 
@@ -117,7 +128,9 @@ struct ipci_dispatch {
 		*like;           /* open places by how many requests they have, 0 .. depth - 1 */
 	unsigned int lowest;     /* no list below this has a place */
 	unsigned int n_starting; /* places whose workers have not opened their end */
-	int64_t start_ns;        /* until then the pool's first workers are waited for */
+	int64_t begin_ns;
+	bool is_spreading; /* the pool's first workers are waited for */
+	int64_t start_ns;  /* until then; INT64_MAX: none of them is there yet */
 
 	struct ipci_requests requests;
 	uint64_t live; /* requests that have not ended */
@@ -134,6 +147,7 @@ struct ipci_dispatch {
 	int64_t check_ns;      /* when to look for silent workers */
 	int64_t drain_ns;      /* when to cancel what is left */
 	int drain_result;
+	bool has_given_up; /* a worker, while it was drained */
 
 	struct ipc_pool_stats stats; /* but for what is asked of the places */
 	struct ipci_histogram latency;
@@ -157,7 +171,7 @@ int ipci_dispatch_call(struct ipci_dispatch *dispatch, const struct ipc_message 
 	uint64_t *ret_request);
 int ipci_dispatch_cancel(struct ipci_dispatch *dispatch, uint64_t request);
 int ipci_dispatch_resize(struct ipci_dispatch *dispatch, unsigned int workers);
-/* Begin a drain. Return: 0, or -EALREADY. */
+/* Begin a drain. Return: 0, or -EALREADY: its time is the shorter of both. */
 int ipci_dispatch_drain(struct ipci_dispatch *dispatch, int timeout_ms);
 void ipci_dispatch_stats(const struct ipci_dispatch *dispatch, struct ipc_pool_stats *ret_stats);
 
@@ -167,6 +181,8 @@ void ipci_dispatch_stats(const struct ipci_dispatch *dispatch, struct ipc_pool_s
 void ipci_dispatch_ready(struct ipci_dispatch *dispatch, struct ipci_place *place);
 /* It has sent a message, which is no reply. */
 void ipci_dispatch_heard(struct ipci_dispatch *dispatch, struct ipci_place *place);
+/* It has said that it leaves: it finishes what it has. */
+void ipci_dispatch_leave(struct ipci_dispatch *dispatch, struct ipci_place *place);
 /* It has sent a reply; with result -EBADMSG that came without its descriptors. */
 void ipci_dispatch_reply(struct ipci_dispatch *dispatch, struct ipci_place *place,
 	struct ipc_message *reply, int result);

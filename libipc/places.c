@@ -9,6 +9,13 @@
 /* A worker that is silent is found out in this part of the time that it may be. */
 #define CHECKS 4
 
+/* How long a pool's first workers are waited for, before some have more requests than one: so many
+   times as long as it took until the first one was ready, the starts of others before it included.
+   That is never less than MIN, and after that one was ready never more than MAX. */
+#define START_TIMES  4
+#define START_MIN_NS INT64_C(100000000)
+#define START_MAX_NS INT64_C(10000000000)
+
 int
 ipci_places_init(struct ipci_dispatch *dispatch)
 {
@@ -44,7 +51,7 @@ ipci_places_finish(struct ipci_dispatch *dispatch)
 static unsigned int
 share(const struct ipci_dispatch *dispatch)
 {
-	return dispatch->start_ns == INT64_MAX ? dispatch->options.depth : 1;
+	return dispatch->is_spreading ? 1 : dispatch->options.depth;
 }
 
 /* May the worker be given a request? */
@@ -96,6 +103,24 @@ ipci_place_choose(struct ipci_dispatch *dispatch, bool alone)
 	return NULL;
 }
 
+static void
+stop_spreading(struct ipci_dispatch *dispatch)
+{
+	dispatch->is_spreading = false;
+	dispatch->start_ns = INT64_MAX;
+}
+
+/* The first worker is ready, and says how long the others may take. */
+static void
+measure_start(struct ipci_dispatch *dispatch)
+{
+	int64_t now_ns = dispatch->ops->now_ns(dispatch->world);
+	int64_t took_ns = now_ns - dispatch->begin_ns;
+	int64_t more_ns = IPCI_MIN((START_TIMES - 1) * took_ns, START_MAX_NS);
+
+	dispatch->start_ns = IPCI_MAX(now_ns + more_ns, dispatch->begin_ns + START_MIN_NS);
+}
+
 /* The state of a place changes. */
 static void
 enter(struct ipci_dispatch *dispatch, struct ipci_place *place, enum ipc_pool_state state)
@@ -104,7 +129,7 @@ enter(struct ipci_dispatch *dispatch, struct ipci_place *place, enum ipc_pool_st
 	dispatch->n_starting -= place->state == IPC_POOL_STARTING;
 	dispatch->n_starting += state == IPC_POOL_STARTING;
 	if (!dispatch->n_starting)
-		dispatch->start_ns = INT64_MAX;
+		stop_spreading(dispatch);
 	place->state = state;
 	ipci_place_reopen(dispatch, place, false);
 }
@@ -136,10 +161,12 @@ ipci_place_start(struct ipci_dispatch *dispatch, struct ipci_place *place)
 	place->started_ns = dispatch->ops->now_ns(dispatch->world);
 	place->due_ns = INT64_MAX;
 	enter(dispatch, place, IPC_POOL_STARTING);
-	place->is_killed = place->is_full = false;
-	place->heard = place->heard_seen = place->completed = 0;
-	place->silent_since_ns = 0;
+	place->is_killed = place->is_full = place->has_left = false;
+	place->heard = place->heard_seen = place->completed = place->completed_seen = 0;
+	place->silent_since_ns = place->full_since_ns = 0;
 	place->failed_starts++;
+	/* It may begin with a copy of this process's memory. */
+	ipci_requests_forget_names(&dispatch->requests);
 	r = dispatch->ops->start(dispatch->world, place);
 	if (r < 0) {
 		place->failures++;
@@ -206,13 +233,17 @@ remove_place(struct ipci_dispatch *dispatch, struct ipci_place *place)
 	last->index = place->index;
 	dispatch->places[place->index] = last;
 	free(place);
+	/* Nobody is due any more. */
+	if (!dispatch->n_places)
+		dispatch->places_due_ns = INT64_MAX;
 }
 
-/* What it costs to let a place leave: one without a worker nothing, one with requests time. */
+/* What it costs to let a place leave: one without a worker, or whose worker is leaving, nothing;
+   one with requests time. */
 static unsigned int
 leave_cost(const struct ipci_place *place)
 {
-	if (place->state == IPC_POOL_WAITING || place->state == IPC_POOL_ENDING)
+	if (place->state == IPC_POOL_WAITING || place->state == IPC_POOL_ENDING || place->has_left)
 		return 0;
 	return place->state == IPC_POOL_STARTING ? 1 : 2 + place->outstanding;
 }
@@ -247,7 +278,7 @@ ipci_places_leave(struct ipci_dispatch *dispatch, unsigned int n)
 static bool
 is_returnable(const struct ipci_place *place)
 {
-	return place->is_leaving && place->state == IPC_POOL_STOPPING;
+	return place->is_leaving && place->state == IPC_POOL_STOPPING && !place->has_left;
 }
 
 unsigned int
@@ -285,6 +316,8 @@ ipci_place_ready(struct ipci_dispatch *dispatch, struct ipci_place *place)
 	place->failed_starts = 0;
 	/* The silence before is not that of a worker that has requests. */
 	place->heard++;
+	if (dispatch->is_spreading && dispatch->start_ns == INT64_MAX)
+		measure_start(dispatch);
 	enter(dispatch, place, IPC_POOL_READY);
 }
 
@@ -293,7 +326,11 @@ ipci_place_set_full(struct ipci_dispatch *dispatch, struct ipci_place *place, bo
 {
 	ipci_place_shut(dispatch, place);
 	place->is_full = is_full;
+	if (!is_full)
+		place->full_since_ns = 0;
 	ipci_place_reopen(dispatch, place, false);
+	if (is_full)
+		ipci_places_watch(dispatch);
 }
 
 /* The channel is closed, by either side. */
@@ -316,8 +353,9 @@ ipci_place_stop(struct ipci_dispatch *dispatch, struct ipci_place *place)
 	case IPC_POOL_STARTING:
 	case IPC_POOL_READY:
 	case IPC_POOL_STOPPING:
-		if (place->outstanding) {
-			enter(dispatch, place, IPC_POOL_STOPPING);
+		if (place->outstanding > place->owed) {
+			if (place->state != IPC_POOL_STOPPING)
+				enter(dispatch, place, IPC_POOL_STOPPING);
 			break;
 		}
 		begin_end(dispatch, place);
@@ -329,10 +367,28 @@ ipci_place_stop(struct ipci_dispatch *dispatch, struct ipci_place *place)
 }
 
 void
+ipci_place_leave(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	if (place->has_left ||
+		(place->state != IPC_POOL_READY && place->state != IPC_POOL_STOPPING))
+		return;
+	place->has_left = true;
+	dispatch->stats.left++;
+	ipci_place_stop(dispatch, place);
+}
+
+void
+ipci_place_await_death(struct ipci_dispatch *dispatch, struct ipci_place *place)
+{
+	set_due(dispatch, place,
+		dispatch->ops->now_ns(dispatch->world) + dispatch->options.kill_ns);
+}
+
+void
 ipci_place_kill(struct ipci_dispatch *dispatch, struct ipci_place *place)
 {
 	place->is_killed = true;
-	place->due_ns = INT64_MAX;
+	ipci_place_await_death(dispatch, place);
 	enter(dispatch, place, IPC_POOL_ENDING);
 	dispatch->ops->kill(dispatch->world, place);
 }
@@ -415,34 +471,60 @@ is_awaited(const struct ipci_place *place)
 	       (place->state != IPC_POOL_ENDING && place->outstanding);
 }
 
-/* Kill the workers that have been silent for too long. */
+/* Shall its channel take something again? */
+static bool
+is_stuck(const struct ipci_place *place)
+{
+	return place->is_full &&
+	       (place->state == IPC_POOL_READY || place->state == IPC_POOL_STOPPING);
+}
+
+/* Since when has it been so at every check, if something spoke against it since the last one or
+   not? While the loop was held up, which is late_ns long, it has not listened. */
+static void
+look(int64_t *since_ns, bool is_so, bool is_new, int64_t now_ns, int64_t late_ns)
+{
+	if (!is_so)
+		*since_ns = 0;
+	else if (!*since_ns || is_new)
+		*since_ns = now_ns;
+	else
+		*since_ns += late_ns;
+}
+
+/* Return: whether the worker has been silent, or its channel full, for too long. */
+static bool
+is_hung(const struct ipci_dispatch *dispatch, struct ipci_place *place, int64_t now_ns)
+{
+	int64_t late_ns = now_ns - dispatch->check_ns,
+		limit_ns = now_ns - dispatch->options.hung_ns;
+
+	look(&place->silent_since_ns, is_awaited(place), place->heard != place->heard_seen, now_ns,
+		late_ns);
+	/* Who answers a request has read it: there will be room. */
+	look(&place->full_since_ns, is_stuck(place), place->completed != place->completed_seen,
+		now_ns, late_ns);
+	place->heard_seen = place->heard;
+	place->completed_seen = place->completed;
+	return (place->silent_since_ns && place->silent_since_ns <= limit_ns) ||
+	       (place->full_since_ns && place->full_since_ns <= limit_ns);
+}
+
+/* Kill the workers that have been silent, or full, for too long. */
 static void
 check_silence(struct ipci_dispatch *dispatch, int64_t now_ns)
 {
-	/* While the loop was held up it has not listened. */
-	int64_t late_ns = now_ns - dispatch->check_ns;
 	struct ipci_place *place;
 	bool any = false;
 	unsigned int i;
 
 	for (i = 0; i < dispatch->n_places; i++) {
 		place = dispatch->places[i];
-		if (!is_awaited(place)) {
-			place->silent_since_ns = 0;
-			continue;
-		}
-		if (!place->silent_since_ns || place->heard != place->heard_seen) {
-			place->heard_seen = place->heard;
-			place->silent_since_ns = now_ns;
-		} else {
-			place->silent_since_ns += late_ns;
-		}
-		if (now_ns - place->silent_since_ns >= dispatch->options.hung_ns) {
+		if (is_hung(dispatch, place, now_ns)) {
 			dispatch->stats.hung++;
 			ipci_place_kill(dispatch, place);
-			continue;
 		}
-		any = true;
+		any |= is_awaited(place) || is_stuck(place);
 	}
 	dispatch->check_ns = any ? now_ns + dispatch->options.hung_ns / CHECKS : INT64_MAX;
 }
@@ -453,7 +535,7 @@ come_due(struct ipci_dispatch *dispatch, struct ipci_place *place)
 {
 	if (place->state == IPC_POOL_WAITING)
 		(void)ipci_place_start(dispatch, place);
-	else
+	else if (!place->is_killed)
 		ipci_place_kill(dispatch, place);
 }
 
@@ -463,6 +545,8 @@ ipci_places_tick(struct ipci_dispatch *dispatch, int64_t now_ns)
 	int64_t next_ns = INT64_MAX;
 	unsigned int i;
 
+	if (now_ns >= dispatch->start_ns)
+		stop_spreading(dispatch);
 	if (now_ns >= dispatch->check_ns)
 		check_silence(dispatch, now_ns);
 	if (now_ns < dispatch->places_due_ns)
@@ -473,4 +557,18 @@ ipci_places_tick(struct ipci_dispatch *dispatch, int64_t now_ns)
 		next_ns = IPCI_MIN(next_ns, dispatch->places[i]->due_ns);
 	}
 	dispatch->places_due_ns = next_ns;
+}
+
+struct ipci_place *
+ipci_places_undying(struct ipci_dispatch *dispatch, int64_t now_ns)
+{
+	struct ipci_place *place;
+	unsigned int i;
+
+	for (i = 0; i < dispatch->n_places; i++) {
+		place = dispatch->places[i];
+		if (place->is_killed && place->state == IPC_POOL_ENDING && place->due_ns <= now_ns)
+			return place;
+	}
+	return NULL;
 }

@@ -7,6 +7,25 @@
  *
  * Knows places, credits and times. Refuses to know what becomes of requests: nothing here calls a
  * function of the user.
+ *
+ * Every state of a place has a way out by time, whatever its worker does:
+ *
+ *   WAITING   is started when it is due: restart_max_ns after its last start at the latest
+ *   STARTING  is killed when the worker has been silent for hung_ns
+ *   READY     with a request that somebody waits for, which may be the only one (solo): is killed
+ *             when the worker has given no sign of life for hung_ns
+ *             that may get no request, being owed a late answer or as many as its depth, and has
+ *             none that somebody waits for: is killed when no answer was given for hung_ns;
+ *             messages and parts of answers are no sign of life then
+ *             whose channel is full: is killed when there was no room for hung_ns and no request
+ *             was answered, whatever else the worker says
+ *             else may be given a request
+ *   STOPPING  has a request that somebody waits for: as READY. Without one it is closed at once
+ *   ENDING    is killed stop_ns after it was closed. Killed, it is given up kill_ns later; or again
+ *             kill_ns later, where too many were given up that still live
+ *
+ * Where hung_ns is 0 the user has said that it may take for ever; but a request's own time ends it,
+ * and with it STOPPING. An answer that nobody has asked this worker for is never a sign of life.
  */
 
 #include "dispatch.h"
@@ -43,8 +62,12 @@ void ipci_place_ready(struct ipci_dispatch *dispatch, struct ipci_place *place);
 /* Its channel takes nothing, or does again. */
 void ipci_place_set_full(struct ipci_dispatch *dispatch, struct ipci_place *place, bool is_full);
 
-/* Let the worker go, now if it has no requests, else as soon as it has none. */
+/* Let the worker go, now if it has no requests that somebody waits for, else as soon as it has
+   none. */
 void ipci_place_stop(struct ipci_dispatch *dispatch, struct ipci_place *place);
+
+/* The worker leaves of its own accord. Another is started in its place once it is dead. */
+void ipci_place_leave(struct ipci_dispatch *dispatch, struct ipci_place *place);
 
 void ipci_place_kill(struct ipci_dispatch *dispatch, struct ipci_place *place);
 
@@ -66,5 +89,11 @@ void ipci_places_watch(struct ipci_dispatch *dispatch);
 
 /* Start, kill and look at what it is time for. */
 void ipci_places_tick(struct ipci_dispatch *dispatch, int64_t now_ns);
+
+/* A place whose worker was killed, and should have died by now. Return: NULL if there is none. */
+struct ipci_place *ipci_places_undying(struct ipci_dispatch *dispatch, int64_t now_ns);
+
+/* It may still die: wait as long again. */
+void ipci_place_await_death(struct ipci_dispatch *dispatch, struct ipci_place *place);
 
 #endif

@@ -6,18 +6,26 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <libipc/pool.h>
 
+#include "channel.h"
 #include "cpus.h"
 #include "dispatch.h"
 #include "loop.h"
 #include "sys.h"
+#include "wait.h"
+#include "worker_internal.h"
 
 #define NS_PER_MS INT64_C(1000000)
+
+/* While workers die: how long to wait for one before all are looked at. */
+#define NAP_MIN_MS 1
+#define NAP_MAX_MS 16
 
 struct ipc_pool {
 	struct ipci_dispatch dispatch;
@@ -32,7 +40,14 @@ struct ipc_pool {
 	unsigned int turning; /* of those, up to a drain that turns the loop; 0: there is none */
 	bool destroyed;       /* freed by the last of those */
 	bool drained;
+	bool interrupted; /* a drain, while it turned the loop */
 	int drain_result;
+
+	/* Workers that SIGKILL has not ended, and no other thing of them but their processes: at
+	   most as many as the pool shall have workers, and those of its places that are gone. */
+	struct ipc_worker **undying;
+	unsigned int n_undying;
+	uint64_t guessable; /* what names are made of without getrandom(2) */
 };
 
 static struct ipc_pool *
@@ -78,6 +93,20 @@ leave(struct ipc_pool *pool)
 		free(pool);
 }
 
+/* Of those that were given up some may have died since. */
+static void
+reap_undying(struct ipc_pool *pool)
+{
+	unsigned int i, n = 0;
+
+	for (i = 0; i < pool->n_undying; i++)
+		if (ipci_worker_reap(pool->undying[i]) == -EAGAIN)
+			pool->undying[n++] = pool->undying[i];
+		else
+			ipci_worker_free_now(pool->undying[i]);
+	pool->n_undying = n;
+}
+
 static void
 on_time(struct ipc_timer *timer, void *user)
 {
@@ -86,6 +115,8 @@ on_time(struct ipc_timer *timer, void *user)
 	(void)timer;
 	enter(pool);
 	pool->armed_ns = INT64_MAX;
+	if (pool->n_undying)
+		reap_undying(pool);
 	ipci_dispatch_tick(&pool->dispatch, ipci_sys_now_ns());
 	leave(pool);
 }
@@ -120,6 +151,14 @@ on_greeted(struct ipc_channel *channel, void *user)
 	leave(pool);
 }
 
+/* As ipc_pool_leave() says it. */
+static bool
+says_leave(const struct ipc_message *message)
+{
+	return message->flags == IPC_MESSAGE_CANCEL && !message->id && !message->size &&
+	       !message->n_fds;
+}
+
 static void
 on_message(struct ipc_channel *channel, struct ipc_message *message, void *user)
 {
@@ -137,6 +176,9 @@ on_message(struct ipc_channel *channel, struct ipc_message *message, void *user)
 	}
 	if (message->flags & IPC_MESSAGE_REPLY) {
 		ipci_dispatch_reply(&pool->dispatch, place, message, 0);
+	} else if (says_leave(message)) {
+		pool->loop->stats.events++;
+		ipci_dispatch_leave(&pool->dispatch, place);
 	} else {
 		ipci_dispatch_heard(&pool->dispatch, place);
 		if (pool->handler.message)
@@ -257,8 +299,13 @@ post(void *world, struct ipci_place *place, const struct ipc_message *message)
 static void
 end_channel(void *world, struct ipci_place *place)
 {
+	struct ipc_channel *channel = ipc_worker_channel(place->worker);
+
 	(void)world;
-	(void)ipci_sys_shutdown_writing(ipc_channel_fd(ipc_worker_channel(place->worker)));
+	if (channel->port)
+		ipci_channel_finish_writing(channel);
+	else
+		(void)ipci_sys_shutdown_writing(ipc_channel_fd(channel));
 }
 
 static void
@@ -266,6 +313,65 @@ kill_worker(void *world, struct ipci_place *place)
 {
 	(void)world;
 	(void)ipc_worker_kill(place->worker, SIGKILL);
+}
+
+/* What is left of it is its process, which is reaped once it has died. */
+static void
+keep_undying(struct ipc_pool *pool, struct ipc_worker *worker)
+{
+	struct ipc_worker **undying;
+
+	/* One that may not be signalled may end with its channel. */
+	(void)ipci_sys_shutdown(ipc_channel_fd(ipc_worker_channel(worker)));
+	undying = realloc(pool->undying, (pool->n_undying + 1) * sizeof(struct ipc_worker *));
+	if (undying)
+		pool->undying = undying;
+	if (!undying || ipc_worker_detach(pool->loop, worker) < 0) {
+		ipci_worker_free_now(worker);
+		return;
+	}
+	pool->undying[pool->n_undying++] = worker;
+}
+
+static bool
+give_up(void *world, struct ipci_place *place, bool must)
+{
+	const struct ipc_worker_end end = {.size = sizeof(end), .status = -1};
+	struct ipc_pool *pool = world;
+	struct ipc_worker *worker = place->worker;
+
+	/* One that is dead has sent more than was given out yet. */
+	if (ipci_worker_reap(worker) != -EAGAIN)
+		return false;
+	reap_undying(pool);
+	if (!must && pool->n_undying >= pool->dispatch.workers)
+		return false;
+	pool->loop->stats.events++;
+	if (pool->handler.ended)
+		pool->handler.ended(pool, worker, &end, pool->user);
+	if (pool->dispatch.over)
+		return true;
+	place->worker = NULL;
+	keep_undying(pool, worker);
+	return true;
+}
+
+/* Where the kernel gives none the names can be guessed. */
+static void
+fetch_random(void *world, void *ret_buffer, size_t size)
+{
+	struct ipc_pool *pool = world;
+	unsigned char *bytes = ret_buffer;
+	uint64_t x;
+	size_t i;
+
+	if (ipci_sys_random(ret_buffer, size) == 0)
+		return;
+	for (i = 0; i < size; i++) {
+		x = pool->guessable += (uint64_t)ipci_sys_now_ns() | 1;
+		x = (x ^ x >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
+		bytes[i] = (unsigned char)(x >> 56);
+	}
 }
 
 static void
@@ -305,6 +411,8 @@ static const struct ipci_dispatch_ops ops = {
 	.send = post,
 	.close = end_channel,
 	.kill = kill_worker,
+	.give_up = give_up,
+	.random = fetch_random,
 	.reply = reply,
 	.writable = writable,
 	.drained = drained,
@@ -359,6 +467,7 @@ resolve(const struct ipc_pool_options *given, struct ipci_dispatch_options *ret_
 		.restart_max_ns = ms_or(given->restart_max_ms, IPC_POOL_RESTART_MAX_MS_DEFAULT),
 		.starts_max = number_or(given->starts_max, IPC_POOL_STARTS_MAX_DEFAULT),
 		.stop_ns = ms_or(given->stop_ms, IPC_POOL_STOP_MS_DEFAULT),
+		.kill_ns = IPC_WORKER_KILL_MS * NS_PER_MS,
 		.tell = given->tell,
 	};
 	options.restart_max_ns = IPCI_MAX(options.restart_min_ns, options.restart_max_ns);
@@ -366,18 +475,80 @@ resolve(const struct ipc_pool_options *given, struct ipci_dispatch_options *ret_
 	return 0;
 }
 
-/* Kill all, then wait for each. */
+static void
+kill_all(struct ipc_pool *pool)
+{
+	const struct ipci_dispatch *dispatch = &pool->dispatch;
+	struct ipc_worker *worker;
+	unsigned int i;
+
+	for (i = 0; i < dispatch->n_places; i++) {
+		worker = dispatch->places[i]->worker;
+		if (!worker)
+			continue;
+		(void)ipc_worker_kill(worker, SIGKILL);
+		/* One that may not be killed may follow its channel's end. */
+		(void)ipci_sys_shutdown(ipc_channel_fd(ipc_worker_channel(worker)));
+	}
+}
+
+/* Reap those that are dead. Return: one that lives, or NULL. */
+static struct ipc_worker *
+reap_all(struct ipc_pool *pool)
+{
+	const struct ipci_dispatch *dispatch = &pool->dispatch;
+	struct ipc_worker *worker, *lives = NULL;
+	unsigned int i;
+
+	for (i = 0; i < dispatch->n_places; i++) {
+		worker = dispatch->places[i]->worker;
+		if (worker && ipci_worker_reap(worker) == -EAGAIN && !lives)
+			lives = worker;
+	}
+	return lives;
+}
+
+/* Wait for all that were killed, in one time for all. Not in any order: the death of one that is
+   the first process of a new pid namespace ends when the others there were reaped. */
+static void
+await_all(struct ipc_pool *pool)
+{
+	struct ipci_deadline deadline = ipci_deadline(IPC_WORKER_KILL_MS);
+	int nap_ms = NAP_MIN_MS, left_ms;
+	const struct ipc_worker *lives;
+	int64_t now_ns;
+
+	while ((lives = reap_all(pool))) {
+		now_ns = ipci_sys_now_ns();
+		ipci_deadline_start(&deadline, now_ns);
+		left_ms = ipci_deadline_left_ms(&deadline, now_ns);
+		if (!left_ms)
+			return;
+		(void)ipci_sys_poll(ipc_worker_pidfd(lives), POLLIN, IPCI_MIN(nap_ms, left_ms));
+		nap_ms = IPCI_MIN(2 * nap_ms, NAP_MAX_MS);
+	}
+}
+
+/* Kill all, then wait for all. Those that have not died by then are left. */
 static void
 free_workers(struct ipc_pool *pool)
 {
 	struct ipci_dispatch *dispatch = &pool->dispatch;
 	unsigned int i;
 
+	if (is_ours(pool)) {
+		kill_all(pool);
+		await_all(pool);
+		reap_undying(pool);
+	}
 	for (i = 0; i < dispatch->n_places; i++)
-		if (dispatch->places[i]->worker && is_ours(pool))
-			kill_worker(pool, dispatch->places[i]);
-	for (i = 0; i < dispatch->n_places; i++)
-		dispatch->places[i]->worker = ipc_worker_free(dispatch->places[i]->worker);
+		if (dispatch->places[i]->worker)
+			dispatch->places[i]->worker =
+				ipci_worker_free_now(dispatch->places[i]->worker);
+	while (pool->n_undying)
+		ipci_worker_free_now(pool->undying[--pool->n_undying]);
+	free(pool->undying);
+	pool->undying = NULL;
 }
 
 static int
@@ -454,6 +625,25 @@ ipc_pool_destroy(struct ipc_pool *pool)
 	return NULL;
 }
 
+/* Was the loop told to stop? It counts once, and a run takes it. */
+static bool
+takes_stop(struct ipc_loop *loop)
+{
+	return atomic_load(&loop->stop) && ipc_loop_run(loop) == 0;
+}
+
+/* Return: 0, -EINTR when the loop was told to stop, or -errno. */
+static int
+turn(struct ipc_pool *pool)
+{
+	int r = ipc_loop_turn(pool->loop, -1);
+
+	if (r < 0 || pool->drained || pool->destroyed)
+		return r < 0 ? r : 0;
+	/* It returns without a callback for nothing else. */
+	return r == 0 || takes_stop(pool->loop) ? -EINTR : 0;
+}
+
 /* Turn the loop until the drain has ended. */
 static int
 await_drained(struct ipc_pool *pool)
@@ -465,13 +655,14 @@ await_drained(struct ipc_pool *pool)
 	enter(pool);
 	pool->turning = pool->entered;
 	set_timer(pool);
-	while (r >= 0 && !pool->drained && !pool->destroyed)
-		r = ipc_loop_turn(pool->loop, -1);
+	while (r == 0 && !pool->drained && !pool->destroyed)
+		r = turn(pool);
 	pool->turning = 0;
+	pool->interrupted = r < 0;
 	if (pool->drained)
 		r = pool->drain_result;
 	leave(pool);
-	return r < 0 ? r : 0;
+	return r;
 }
 
 int
@@ -487,7 +678,17 @@ ipc_pool_drain(struct ipc_pool *pool, int timeout_ms)
 	enter(pool);
 	r = ipci_dispatch_drain(&pool->dispatch, timeout_ms);
 	leave(pool);
+	if (r == -EALREADY && pool->interrupted && !pool->drained && !turning)
+		r = 0;
 	return r < 0 || turning ? r : await_drained(pool);
+}
+
+int
+ipc_pool_leave(struct ipc_channel *channel, int timeout_ms)
+{
+	const struct ipc_message message = {.flags = IPC_MESSAGE_CANCEL};
+
+	return ipc_channel_send(channel, &message, timeout_ms);
 }
 
 /*

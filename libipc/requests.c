@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "requests.h"
 
 #define CHUNK 256U
 
 #define INDEX_MASK (IPCI_REQUESTS_LIMIT - 1)
-#define USES_MASK  ((UINT64_C(1) << (63U - IPCI_REQUEST_INDEX_BITS)) - 1)
+#define NAME_MASK  ((UINT64_C(1) << 63U) - 1)
 
 void
-ipci_requests_init(struct ipci_requests *requests)
+ipci_requests_init(struct ipci_requests *requests, ipci_random_fn *random, void *world)
 {
-	*requests = (struct ipci_requests){0};
+	*requests = (struct ipci_requests){.random = random, .world = world};
 	TAILQ_INIT(&requests->free);
 }
 
@@ -24,7 +25,7 @@ ipci_requests_finish(struct ipci_requests *requests)
 	for (i = 0; i < requests->n_chunks; i++)
 		free(requests->chunks[i]);
 	free(requests->chunks);
-	ipci_requests_init(requests);
+	ipci_requests_init(requests, requests->random, requests->world);
 }
 
 static bool
@@ -47,11 +48,37 @@ grow(struct ipci_requests *requests)
 	if (!chunk)
 		return false;
 	for (i = 0; i < CHUNK; i++) {
-		chunk[i].name = IPCI_REQUESTS_LIMIT | (first + i);
+		chunk[i].name = first + i;
 		TAILQ_INSERT_TAIL(&requests->free, &chunk[i], entry);
 	}
 	requests->chunks[requests->n_chunks++] = chunk;
 	return true;
+}
+
+/* A name for the request at this index: never 0, below IPC_MESSAGE_ID_CALL. */
+static uint64_t
+new_name(struct ipci_requests *requests, uint64_t index)
+{
+	uint64_t bits;
+
+	do {
+		if (!requests->n_unused) {
+			requests->n_unused = sizeof(requests->unused);
+			requests->random(requests->world, requests->unused, requests->n_unused);
+		}
+		bits = 0;
+		requests->n_unused -= IPCI_REQUEST_NAME_SIZE;
+		memcpy(&bits, &requests->unused[requests->n_unused], IPCI_REQUEST_NAME_SIZE);
+		bits = bits << IPCI_REQUEST_INDEX_BITS & NAME_MASK;
+	} while (!bits);
+	return bits | index;
+}
+
+void
+ipci_requests_forget_names(struct ipci_requests *requests)
+{
+	explicit_bzero(requests->unused, sizeof(requests->unused));
+	requests->n_unused = 0;
 }
 
 struct ipci_request *
@@ -63,6 +90,7 @@ ipci_requests_take(struct ipci_requests *requests)
 		return NULL;
 	request = TAILQ_FIRST(&requests->free);
 	TAILQ_REMOVE(&requests->free, request, entry);
+	request->name = new_name(requests, request->name & INDEX_MASK);
 	/* One by one: to zero the whole struct takes longer. */
 	request->place = NULL;
 	request->is_tried = request->is_late = request->has_parts = false;
@@ -73,10 +101,7 @@ ipci_requests_take(struct ipci_requests *requests)
 void
 ipci_requests_give_back(struct ipci_requests *requests, struct ipci_request *request)
 {
-	uint64_t uses = ((request->name >> IPCI_REQUEST_INDEX_BITS) + 1) & USES_MASK;
-
 	request->state = IPCI_REQUEST_FREE;
-	request->name = (uses ? uses : 1) << IPCI_REQUEST_INDEX_BITS | (request->name & INDEX_MASK);
 	/* The one that was used last is in the cache. */
 	TAILQ_INSERT_HEAD(&requests->free, request, entry);
 }

@@ -13,6 +13,7 @@
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/single_threaded.h>
 #include <sys/syscall.h>
@@ -372,6 +373,24 @@ ipci_sys_now_ns(void)
 
 	(void)clock_gettime(CLOCK_MONOTONIC, &now);
 	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+int
+ipci_sys_random(void *ret_buffer, size_t size)
+{
+	unsigned char *bytes = ret_buffer;
+	ssize_t n;
+
+	while (size) {
+		n = getrandom(bytes, size, GRND_NONBLOCK);
+		if (n < 0 && errno != EINTR)
+			return -errno;
+		if (n > 0) {
+			bytes += n;
+			size -= (size_t)n;
+		}
+	}
+	return 0;
 }
 
 size_t

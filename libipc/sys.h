@@ -85,6 +85,10 @@ int ipci_sys_epoll_wait(int epoll_fd, struct epoll_event *ret_events, int n, int
 
 int64_t ipci_sys_now_ns(void); /* CLOCK_MONOTONIC */
 
+/* Bytes that nobody can guess. Never waits. Return: 0, -ENOSYS, -EPERM, or -EAGAIN soon after the
+   machine has started. */
+int ipci_sys_random(void *ret_buffer, size_t size);
+
 /* The size in whole pages. */
 size_t ipci_sys_pages(size_t size);
 /* Private memory, page-aligned, zero, resident where touched. Return: NULL without memory. */

@@ -137,7 +137,7 @@ answers_that_nobody_asked_this_worker_for_are_dropped(void **state)
 }
 
 static void
-the_name_of_a_request_to_come_is_nobodys(void **state)
+the_name_of_a_request_to_come_cannot_be_guessed(void **state)
 {
 	struct ipci_dispatch_options options = world_options(1, 1);
 	struct asked a = {0}, next = {0};
@@ -154,7 +154,12 @@ the_name_of_a_request_to_come_is_nobodys(void **state)
 	check_equal(world_stats(&world).strays, 2);
 	check_equal(a.ends, 1);
 	ask_taken(&world, &next, -1, 0);
-	check(next.name == to_come);
+	/* It lies where the last one lay. */
+	check((next.name - a.name) % IPCI_REQUESTS_LIMIT == 0);
+	check(next.name != a.name && next.name != to_come);
+	answer_with(&world, 0, to_come, 0, 0);
+	check_equal(world_stats(&world).strays, 3);
+	expect_no_end(&next);
 	answer(&world, &next);
 	expect_result(&next, 0);
 	world_end(&world);
@@ -741,7 +746,7 @@ main(void)
 		channel_test(the_reply_shows_the_callers_id_and_the_worker_sees_the_name),
 		channel_test(all_but_the_last_reply_have_more),
 		channel_test(answers_that_nobody_asked_this_worker_for_are_dropped),
-		channel_test(the_name_of_a_request_to_come_is_nobodys),
+		channel_test(the_name_of_a_request_to_come_cannot_be_guessed),
 		channel_test(a_reply_without_its_descriptors_ends_the_request),
 		channel_test(a_request_ends_when_its_time_is_over_not_before),
 		channel_test(

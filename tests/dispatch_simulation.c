@@ -34,17 +34,20 @@ static const char *const happening_names[] = {
 	[SIM_ANSWER] = "worker %lld answers %#llx",
 	[SIM_STRAY] = "worker %lld answers astray",
 	[SIM_MESSAGE] = "worker %lld sends a message",
+	[SIM_LEAVE] = "worker %lld says that it leaves",
 	[SIM_WRITABLE] = "worker %lld is writable",
 	[SIM_CALLS] = "the user calls",
 	[SIM_CANCEL] = "the user cancels",
 	[SIM_RESIZE] = "the user resizes",
 	[SIM_DRAIN] = "the user drains",
 	[SIM_FINISH] = "the user finishes",
+	[SIM_HOLD] = "the loop was held up",
 	[SIM_TICK] = "tick",
 	[SIM_DID_START] = "        starts worker %lld at place %lld",
 	[SIM_DID_SEND] = "        sends to worker %lld %#llx, flags %#llx",
 	[SIM_DID_CLOSE] = "        closes worker %lld",
 	[SIM_DID_KILL] = "        kills worker %lld",
+	[SIM_DID_GIVE_UP] = "        gives up worker %lld",
 	[SIM_DID_REPLY] = "        ends request %lld with %lld",
 	[SIM_DID_WRITABLE] = "        is writable",
 	[SIM_DID_DRAINED] = "        is drained: %lld",
@@ -144,6 +147,7 @@ choose_options(struct sim *sim)
 		.restart_min_ns = (1 + sim_below(sim, 10)) * NS_PER_MS,
 		.starts_max = 1 + sim_below(sim, 5),
 		.stop_ns = (1 + sim_below(sim, 50)) * NS_PER_MS,
+		.kill_ns = (5 + sim_below(sim, 30)) * NS_PER_MS,
 		.tell = sim_below(sim, 2),
 	};
 	if (options->hung_ns)
@@ -177,6 +181,10 @@ choose_style(struct sim *sim)
 		.timeouts = maybe(sim, 700),
 		.retries = maybe(sim, 1000),
 		.fds = maybe(sim, 100),
+		.clogs = maybe(sim, 300),
+		.talkers = maybe(sim, 200),
+		.leaves = maybe(sim, 500),
+		.undying = maybe(sim, 300),
 		.has_late_ticks = sim_below(sim, 2),
 		.finishes = sim_chance(sim, 200),
 		.forgets = sim_chance(sim, 300),
@@ -184,6 +192,7 @@ choose_style(struct sim *sim)
 		.speed_us = 100 + sim_below(sim, 8000),
 		.pause_us = 500 + sim_below(sim, 15000),
 	};
+	sim->style.has_holds = sim->style.has_late_ticks && sim_chance(sim, 500);
 }
 
 /* Workers that die of some requests, and of nothing else. */
@@ -199,6 +208,7 @@ choose_poison_only(struct sim *sim)
 		.poison = 1 + sim_below(sim, 80),
 		.retries = sim->style.retries,
 		.fds = sim->style.fds,
+		.leaves = sim->style.leaves,
 		.has_late_ticks = sim_below(sim, 2),
 		.acts = sim->style.acts,
 		.speed_us = sim->style.speed_us,
@@ -216,8 +226,8 @@ world_of(uint64_t seed, int fd)
 	sim->seed = seed;
 	sim->random = seed;
 	sim->hash = 0xCBF29CE484222325ULL;
-	sim->now_ns = 1000 * NS_PER_MS;
-	sim->armed_ns = sim->tick_ns = sim->drain_ns = INT64_MAX;
+	sim->now_ns = sim->begin_ns = 1000 * NS_PER_MS;
+	sim->armed_ns = sim->tick_ns = sim->drain_ns = sim->spread_until_ns = INT64_MAX;
 	sim->fd = fd;
 	TAILQ_INIT(&sim->workers);
 	TAILQ_INIT(&sim->dead);

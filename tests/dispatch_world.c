@@ -82,6 +82,29 @@ op_kill(void *opaque, struct ipci_place *place)
 	worker_at(place)->is_killed = true;
 }
 
+static bool
+op_give_up(void *opaque, struct ipci_place *place, bool must)
+{
+	struct world *world = opaque;
+
+	check(!world->is_quiet);
+	check(worker_at(place)->is_killed);
+	if (world->keeps_undying && !must)
+		return false;
+	check(!worker_at(place)->is_given_up);
+	worker_at(place)->is_given_up = true;
+	if (world->on_given_up)
+		world->on_given_up(world);
+	return true;
+}
+
+static void
+op_random(void *opaque, void *ret_buffer, size_t size)
+{
+	(void)opaque;
+	fill(ret_buffer, size, test_random());
+}
+
 static void
 on_end(struct ipc_pool *pool, int result, struct ipc_message *reply, void *user)
 {
@@ -140,6 +163,8 @@ static const struct ipci_dispatch_ops ops = {
 	.send = op_send,
 	.close = op_close,
 	.kill = op_kill,
+	.give_up = op_give_up,
+	.random = op_random,
 	.reply = op_reply,
 	.writable = op_writable,
 	.drained = op_drained,
@@ -159,6 +184,7 @@ world_options(unsigned int workers, unsigned int depth)
 		.restart_max_ns = 100 * NS_PER_MS,
 		.starts_max = 3,
 		.stop_ns = 50 * NS_PER_MS,
+		.kill_ns = 70 * NS_PER_MS,
 	};
 }
 

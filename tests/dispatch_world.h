@@ -23,7 +23,7 @@ struct world_worker {
 	unsigned int n_sent, n_told;
 	uint64_t told; /* the last word that a request is over */
 	int send_result;
-	bool is_closed, is_killed;
+	bool is_closed, is_killed, is_given_up;
 };
 
 struct asked;
@@ -47,7 +47,9 @@ struct world {
 	int drained;
 	void (*on_reply)(struct world *world, struct asked *asked, int result);
 	void (*on_writable)(struct world *world);
-	bool is_quiet; /* no function of the user may be called */
+	void (*on_given_up)(struct world *world);
+	bool keeps_undying; /* no worker is given up that need not be */
+	bool is_quiet;      /* no function of the user may be called */
 };
 
 /* A request, and what became of it. Zero is one that was not called. */

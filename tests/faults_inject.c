@@ -60,6 +60,7 @@ static const char *const names[FAULTY_N] = {
 	[FAULTY_TIMERFD_CREATE] = "timerfd_create",
 	[FAULTY_TIMERFD_SETTIME] = "timerfd_settime",
 	[FAULTY_SCHED_GETAFFINITY] = "sched_getaffinity",
+	[FAULTY_GETRANDOM] = "getrandom",
 	[FAULTY_WAITID] = "waitid",
 	[FAULTY_WAITPID] = "waitpid",
 	[FAULTY_PIDFD_OPEN] = "pidfd_open",
@@ -343,6 +344,11 @@ WRAP(int, epoll_wait, int epoll_fd, struct epoll_event *events, int n, int timeo
 WRAP(int, eventfd, unsigned int value, int flags)
 {
 	return fails(FAULTY_EVENTFD) ? -1 : __real_eventfd(value, flags);
+}
+
+WRAP(ssize_t, getrandom, void *buffer, size_t size, unsigned int flags)
+{
+	return fails(FAULTY_GETRANDOM) ? -1 : __real_getrandom(buffer, size, flags);
 }
 
 WRAP(int, timerfd_create, int clock, int flags)

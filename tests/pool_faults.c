@@ -32,6 +32,11 @@ static const struct fault_errors process_errors[] = {
 	{FAULTY_DUP2, {EMFILE}, {EINTR}},
 };
 
+/* Names are then made of the clock. */
+static const struct fault_errors random_errors[] = {
+	{FAULTY_GETRANDOM, {ENOSYS, EAGAIN}, {EINTR}},
+};
+
 static const struct fault_errors packet_errors[] = {
 	{FAULTY_SENDMSG, {EAGAIN, ENOMEM}, {EINTR, ENOBUFS}},
 	{FAULTY_SEND, {EAGAIN, ENOMEM}, {EINTR, ENOBUFS}},
@@ -363,6 +368,13 @@ packets_fail(void **state)
 }
 
 static void
+there_are_no_random_bytes(void **state)
+{
+	(void)state;
+	fail_all(&pool_trial, random_errors);
+}
+
+static void
 allocations_fail(void **state)
 {
 	(void)state;
@@ -385,6 +397,7 @@ main(void)
 		fault_test(without_any_fault),
 		fault_test(processes_fail),
 		fault_test(packets_fail),
+		fault_test(there_are_no_random_bytes),
 		fault_test(allocations_fail),
 	};
 

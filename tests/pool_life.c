@@ -276,8 +276,8 @@ one_whose_channel_was_closed_is_killed_after_stop_ms(void **state)
 	(void)state;
 	desk_open(&desk, POOL(.worker = &stayer, .workers = 2, .stop_ms = 80));
 	await_ready(&desk, 2);
-	check_equal(ipc_pool_resize(desk.pool, 1), 0);
 	start_ms = now_ms();
+	check_equal(ipc_pool_resize(desk.pool, 1), 0);
 	turn_until(desk.loop, desk.endeds == 1);
 	check(now_ms() - start_ms >= 80);
 	check_equal(desk.deaths, 1);

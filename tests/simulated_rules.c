@@ -25,10 +25,15 @@ sim_share(const struct sim *sim)
 	const struct sim_worker *worker;
 
 	TAILQ_FOREACH (worker, &sim->workers, entry)
-		if (worker->place->state == IPC_POOL_STARTING &&
-			sim->dispatch.start_ns != INT64_MAX)
+		if (worker->place->state == IPC_POOL_STARTING && sim->dispatch.is_spreading)
 			return 1;
 	return sim->options.depth;
+}
+
+bool
+sim_is_sign(const struct sim *sim, const struct sim_worker *worker)
+{
+	return sim_is_open(sim, worker) || worker->n_held > worker->n_owed;
 }
 
 bool
@@ -162,18 +167,26 @@ check_requests(struct sim *sim, enum sim_happening happening)
 	rule(sim, sim->dispatch.live == sim->n_live);
 }
 
-/* If ticks are on time, so is what they do. */
+/* If ticks are on time, so is what they do: no worker is in any state for longer than it may be. */
 static void
 check_punctual(struct sim *sim, const struct sim_worker *worker)
 {
 	int64_t hung_ns = sim->options.hung_ns;
 
-	if (sim->style.has_late_ticks || worker->is_killed)
+	if (sim->style.has_late_ticks)
 		return;
-	if (worker->is_shut || worker->is_gone)
+	if (worker->is_killed) {
+		rule(sim, sim->now_ns <= worker->killed_ns + sim->options.kill_ns);
+		return;
+	}
+	if (worker->is_shut || worker->is_gone) {
 		rule(sim, sim->now_ns <= worker->closed_ns + sim->options.stop_ns);
-	else if (hung_ns && (worker->n_held || !worker->is_ready))
+		return;
+	}
+	if (hung_ns && (worker->n_held || !worker->is_ready))
 		rule(sim, sim->now_ns - worker->heard_ns <= hung_ns + hung_ns / 4);
+	if (hung_ns && worker->is_full)
+		rule(sim, sim->now_ns - worker->full_ns <= hung_ns + hung_ns / 4);
 }
 
 static void
@@ -189,7 +202,10 @@ check_workers(struct sim *sim)
 		rule(sim, worker->place->completed == worker->completed);
 		if (sim->is_draining && !sim->n_live && !is_due(sim))
 			rule(sim, worker->is_shut || worker->is_gone || worker->is_killed);
-		if (worker->place->is_leaving && !worker->n_held)
+		/* Who shall go is not waited for by anybody, or has a request that somebody waits
+		   for. */
+		if ((worker->place->is_leaving || worker->has_left) &&
+			worker->n_held == worker->n_owed)
 			rule(sim, worker->is_shut || worker->is_gone || worker->is_killed);
 		check_punctual(sim, worker);
 	}
@@ -263,6 +279,7 @@ sim_check_stats(struct sim *sim)
 	rule(sim, stats.retries == expected->retries);
 	rule(sim, stats.hung == expected->hung);
 	rule(sim, stats.strays == expected->strays);
+	rule(sim, stats.left == expected->left);
 	rule(sim, stats.latency.count <= stats.completed);
 	rule(sim, stats.calls == stats.completed + stats.timed_out + stats.cancelled + stats.died +
 					 stats.failed + stats.outstanding + stats.queued);
@@ -271,6 +288,7 @@ sim_check_stats(struct sim *sim)
 		return;
 	TAILQ_FOREACH (worker, &sim->workers, entry)
 		owed += worker->n_owed;
+	rule(sim, stats.given_up == expected->given_up);
 	rule(sim, stats.died == expected->died);
 	rule(sim, stats.failed == expected->failed);
 	rule(sim, stats.owed == owed);
@@ -285,6 +303,8 @@ sim_check(struct sim *sim, enum sim_happening happening)
 	check_waiting(sim, happening);
 	check_workers(sim);
 	check_places(sim);
+	if (sim->dispatch.is_spreading && !sim->style.has_late_ticks)
+		rule(sim, sim->now_ns <= sim->spread_until_ns);
 	if (sim->step % STATS_ONE_IN == 0)
 		sim_check_stats(sim);
 	if (sim_is_hopeless(sim))

@@ -273,12 +273,31 @@ check_cancelled(struct sim *sim, const struct sim_request *request)
 	sim->cancelling = NULL;
 }
 
+/* Lies its answer there? */
+static bool
+has_arrived(const struct sim *sim, const struct sim_request *request)
+{
+	const struct sim_event *event;
+	size_t i;
+
+	for (i = 0; i < sim->events.n; i++) {
+		event = (const struct sim_event *)(const void *)sim->events.nodes[i];
+		if (event->happening == SIM_ANSWER && event->node.key <= sim->now_ns &&
+			event->worker == request->worker && event->name == request->name)
+			return true;
+	}
+	return false;
+}
+
 static void
 check_timed_out(struct sim *sim, const struct sim_request *request)
 {
 	sim->expected.timed_out++;
 	rule(sim, sim->is_ticking && !sim->is_finishing);
 	rule(sim, sim->now_ns >= request->deadline_ns);
+	/* What has arrived comes before what is overdue. */
+	if (request->worker && !request->worker->is_hung && !request->worker->is_talker)
+		rule(sim, !has_arrived(sim, request));
 	sim->counts[request->is_waiting ? SIM_timed_out_waiting : SIM_timed_out_outstanding]++;
 }
 
@@ -440,6 +459,7 @@ resize(struct sim *sim)
 void
 sim_user_drain(struct sim *sim, int timeout_ms)
 {
+	int64_t drain_ns = timeout_ms < 0 ? INT64_MAX : sim->now_ns + timeout_ms * NS_PER_MS;
 	bool was_quiet = sim->is_quiet;
 	int r;
 
@@ -447,12 +467,17 @@ sim_user_drain(struct sim *sim, int timeout_ms)
 	r = ipci_dispatch_drain(&sim->dispatch, timeout_ms);
 	sim->is_quiet = was_quiet;
 	rule(sim, r == (sim->is_draining || sim->is_finishing ? -EALREADY : 0));
+	/* Another one can only make it shorter. */
+	if (drain_ns < sim->drain_ns && !sim->is_finishing && sim->n_live) {
+		sim->counts[SIM_drains_shortened] += sim->is_draining;
+		sim->drain_ns = drain_ns;
+		sim->drain_step = sim->step;
+	}
 	if (r < 0)
 		return;
 	sim->is_draining = true;
 	sim->drain_step = sim->step;
 	sim->is_refused = false;
-	sim->drain_ns = timeout_ms < 0 ? INT64_MAX : sim->now_ns + timeout_ms * NS_PER_MS;
 	sim->counts[SIM_drains]++;
 	sim->counts[SIM_drains_inside] += sim->inside != 0;
 }
@@ -527,13 +552,22 @@ sim_user_writable(struct sim *sim)
 	act_inside(sim);
 }
 
+/* The worker's end is told. */
+void
+sim_user_given_up(struct sim *sim)
+{
+	rule(sim, !sim->is_quiet);
+	act_inside(sim);
+}
+
 void
 sim_user_drained(struct sim *sim, int result)
 {
 	sim_trace(sim, SIM_DID_DRAINED, result, 0, 0);
 	rule(sim, sim->is_draining && !sim->is_drained && !sim->is_finishing && !sim->is_quiet);
 	rule(sim, !sim->n_live && !sim->dispatch.n_places && TAILQ_EMPTY(&sim->workers));
-	rule(sim, result == (sim->has_drain_cancelled ? -ETIMEDOUT : 0));
+	rule(sim, result == (sim->has_drain_cancelled || sim->has_drain_given_up ? -ETIMEDOUT : 0));
+	sim->counts[SIM_drains_given_up] += sim->has_drain_given_up;
 	sim->counts[result < 0 ? SIM_drains_cancelled : SIM_drains_in_time]++;
 	sim->is_drained = true;
 	sim_check_stats(sim);
@@ -574,6 +608,11 @@ sim_user_acts(struct sim *sim, enum sim_happening happening)
 		if (sim_fault(sim, sim->style.resizes))
 			resize(sim);
 		break;
+	case SIM_HOLD:
+		sim_schedule(sim, sim_below(sim, 80000), SIM_HOLD, NULL, 0);
+		sim->now_ns += sim_below(sim, 40000) * INT64_C(1000);
+		sim->counts[SIM_holds]++;
+		break;
 	case SIM_DRAIN:
 		sim_user_drain(sim, (int)sim_below(sim, 100) - 1);
 		break;
@@ -585,6 +624,8 @@ sim_user_acts(struct sim *sim, enum sim_happening happening)
 void
 sim_user_begin(struct sim *sim)
 {
+	if (sim->style.has_holds)
+		sim_schedule(sim, sim_below(sim, 80000), SIM_HOLD, NULL, 0);
 	sim_schedule(sim, sim_below(sim, 1000), SIM_CALLS, NULL, 0);
 	sim_schedule(sim, sim_below(sim, 10000), SIM_CANCEL, NULL, 0);
 	sim_schedule(sim, sim_below(sim, 40000), SIM_RESIZE, NULL, 0);

@@ -124,6 +124,9 @@ be_born(struct sim *sim, struct sim_worker *worker)
 
 	worker->answer_us = style->speed_us;
 	worker->is_stubborn = sim_fault(sim, style->stubborn);
+	worker->is_undying = sim_fault(sim, style->undying);
+	worker->is_talker = sim_fault(sim, style->talkers);
+	sim->counts[SIM_talkers] += worker->is_talker;
 	if (sim_fault(sim, style->hangs)) {
 		worker->is_hung = true;
 		sim->counts[SIM_workers_hung]++;
@@ -152,7 +155,9 @@ be_born(struct sim *sim, struct sim_worker *worker)
 		sim->counts[SIM_closes_first]++;
 		sim_schedule(sim, sim_below(sim, 60000), SIM_CLOSED, worker, 0);
 	}
-	if (sim_chance(sim, style->messages))
+	if (sim_chance(sim, style->leaves))
+		sim_schedule(sim, sim_below(sim, 60000), SIM_LEAVE, worker, 0);
+	if (worker->is_talker || sim_chance(sim, style->messages))
 		sim_schedule(sim, sim_below(sim, 30000), SIM_MESSAGE, worker, 0);
 	if (sim_fault(sim, style->strays))
 		sim_schedule(sim, sim_below(sim, 30000), SIM_STRAY, worker, 0);
@@ -226,6 +231,20 @@ schedule_answer(struct sim_worker *worker, uint64_t name)
 	sim_schedule(sim, us, SIM_ANSWER, worker, name);
 }
 
+/* The channel takes nothing, for a while or for ever. */
+static void
+be_full(struct sim *sim, struct sim_worker *worker)
+{
+	worker->is_full = true;
+	worker->full_ns = sim->now_ns;
+	if (sim_fault(sim, sim->style.clogs)) {
+		sim->counts[SIM_channels_clogged]++;
+		worker->is_talker |= sim_chance(sim, 500);
+		return;
+	}
+	sim_schedule(sim, 1 + sim_below(sim, 5000), SIM_WRITABLE, worker, 0);
+}
+
 /* A word that a request is over. */
 static int
 take_word(struct sim *sim, struct sim_worker *worker, const struct ipc_message *message)
@@ -239,8 +258,7 @@ take_word(struct sim *sim, struct sim_worker *worker, const struct ipc_message *
 	if (worker->is_full || sim_fault(sim, sim->style.full)) {
 		sim->counts[SIM_tells_full]++;
 		if (!worker->is_full)
-			sim_schedule(sim, 1 + sim_below(sim, 5000), SIM_WRITABLE, worker, 0);
-		worker->is_full = true;
+			be_full(sim, worker);
 		return -EAGAIN;
 	}
 	if (!worker->is_hung && sim_chance(sim, 500))
@@ -254,8 +272,7 @@ refuse_to_send(struct sim *sim, struct sim_worker *worker, struct sim_request *r
 {
 	if (sim_fault(sim, sim->style.full)) {
 		sim->counts[SIM_channels_full]++;
-		worker->is_full = true;
-		sim_schedule(sim, 1 + sim_below(sim, 5000), SIM_WRITABLE, worker, 0);
+		be_full(sim, worker);
 		return -EAGAIN;
 	}
 	if (sim_fault(sim, sim->style.broken)) {
@@ -372,6 +389,25 @@ op_send(void *world, struct ipci_place *place, const struct ipc_message *message
 	return r;
 }
 
+/* Nobody waits for what the worker has; the last who did is about to be told that it is over. */
+static void
+check_unwanted(struct sim *sim, const struct sim_worker *worker)
+{
+	const struct sim_request *request;
+	unsigned int i, ending = 0;
+
+	for (i = 0; i < worker->n_held; i++) {
+		request = worker->held[i].request;
+		if (worker->held[i].is_owed)
+			continue;
+		ending++;
+		rule(sim, request == sim->cancelling || request == sim->told ||
+				  request->deadline_ns <= sim->now_ns ||
+				  sim->drain_ns <= sim->now_ns);
+	}
+	rule(sim, ending <= 1);
+}
+
 static void
 op_close(void *world, struct ipci_place *place)
 {
@@ -382,8 +418,8 @@ op_close(void *world, struct ipci_place *place)
 	sim->counts[SIM_closes]++;
 	rule(sim, !sim->is_finishing);
 	rule(sim, !worker->is_shut && !worker->is_gone && !worker->is_killed);
-	rule(sim, worker->n_held == (sim->n_live ? 0 : worker->n_owed));
-	rule(sim, place->is_leaving || sim->is_draining);
+	check_unwanted(sim, worker);
+	rule(sim, place->is_leaving || sim->is_draining || worker->has_left);
 	worker->is_shut = true;
 	worker->closed_ns = sim->now_ns;
 	if (worker->is_stubborn || worker->is_hung)
@@ -393,12 +429,29 @@ op_close(void *world, struct ipci_place *place)
 	sim_schedule(sim, sim_below(sim, 2000), SIM_DIED, worker, 0);
 }
 
+/* Has it been silent, or full, for so long that it may be killed for it? */
+static void
+check_hung(struct sim *sim, const struct sim_worker *worker)
+{
+	int64_t hung_ns = sim->options.hung_ns;
+	bool is_silent =
+		sim->now_ns - worker->heard_ns >= hung_ns && (!worker->is_ready || worker->n_held);
+	bool is_clogged = worker->is_full && sim->now_ns - worker->full_ns >= hung_ns;
+
+	rule(sim, hung_ns && (is_silent || is_clogged));
+	if (!is_silent)
+		sim->counts[SIM_kills_full]++;
+	else
+		sim->counts[worker->is_ready ? SIM_kills_hung : SIM_kills_at_start]++;
+	sim->counts[SIM_kills_talkers] += worker->is_talker && worker->is_ready;
+	sim->expected.hung++;
+}
+
 static void
 op_kill(void *world, struct ipci_place *place)
 {
 	struct sim *sim = world;
 	struct sim_worker *worker = place->worker;
-	int64_t hung_ns = sim->options.hung_ns;
 
 	sim_trace(sim, SIM_DID_KILL, worker->id, 0, 0);
 	rule(sim, !sim->is_finishing && sim->is_ticking + sim->is_draining);
@@ -409,15 +462,50 @@ op_kill(void *world, struct ipci_place *place)
 	} else if (sim->has_drain_cancelled && !sim->n_live && worker->n_owed) {
 		sim->counts[SIM_kills_by_drain]++;
 	} else {
-		rule(sim, hung_ns && sim->now_ns - worker->heard_ns >= hung_ns);
-		rule(sim, !worker->is_ready || worker->n_held);
-		sim->counts[worker->is_ready ? SIM_kills_hung : SIM_kills_at_start]++;
-		sim->expected.hung++;
+		check_hung(sim, worker);
 	}
 	worker->is_killed = true;
+	worker->killed_ns = sim->now_ns;
 	if (sim_chance(sim, 300))
 		sim_schedule(sim, sim_below(sim, 500), SIM_CLOSED, worker, 0);
 	sim_schedule(sim, sim_below(sim, 2000), SIM_DIED, worker, 0);
+}
+
+static void bury(struct sim *sim, struct sim_worker *worker);
+
+static bool
+op_give_up(void *world, struct ipci_place *place, bool must)
+{
+	struct sim *sim = world;
+	struct sim_worker *worker = place->worker;
+
+	sim_trace(sim, SIM_DID_GIVE_UP, worker->id, must, 0);
+	rule(sim, !sim->is_finishing && sim->is_ticking);
+	rule(sim, worker->is_killed && !worker->is_dead);
+	rule(sim, sim->now_ns >= worker->killed_ns + sim->options.kill_ns);
+	if (!must && sim_chance(sim, 300)) {
+		sim->counts[SIM_given_up_later]++;
+		worker->killed_ns = sim->now_ns;
+		return false;
+	}
+	sim_user_given_up(sim);
+	if (sim->is_over)
+		return true;
+	sim->counts[SIM_given_up]++;
+	sim->expected.given_up++;
+	sim->has_drain_given_up |= sim->is_draining;
+	bury(sim, worker);
+	return true;
+}
+
+static void
+op_random(void *world, void *ret_buffer, size_t size)
+{
+	unsigned char *bytes = ret_buffer;
+	size_t i;
+
+	for (i = 0; i < size; i++)
+		bytes[i] = (unsigned char)sim_random(world);
 }
 
 static int64_t
@@ -453,6 +541,8 @@ const struct ipci_dispatch_ops sim_ops = {
 	.send = op_send,
 	.close = op_close,
 	.kill = op_kill,
+	.give_up = op_give_up,
+	.random = op_random,
 	.reply = op_reply,
 	.writable = op_writable,
 	.drained = op_drained,
@@ -461,6 +551,19 @@ const struct ipci_dispatch_ops sim_ops = {
 /*
  * What workers do.
  */
+
+/* The first that is ready says how long the others are waited for. */
+static void
+measure_start(struct sim *sim)
+{
+	int64_t least_ns = sim->begin_ns + 100 * NS_PER_MS;
+
+	if (sim->spread_until_ns != INT64_MAX)
+		return;
+	sim->spread_until_ns = sim->begin_ns + 4 * (sim->now_ns - sim->begin_ns);
+	if (sim->spread_until_ns < least_ns)
+		sim->spread_until_ns = least_ns;
+}
 
 static void
 get_ready(struct sim *sim, struct sim_worker *worker)
@@ -473,6 +576,7 @@ get_ready(struct sim *sim, struct sim_worker *worker)
 	sim_place_of(sim, worker->place)->failed_starts = 0;
 	sim->is_hopeless = false;
 	sim->counts[SIM_readies]++;
+	measure_start(sim);
 	ipci_dispatch_ready(&sim->dispatch, worker->place);
 	told(sim, SIM_READY);
 }
@@ -517,8 +621,9 @@ end_channel(struct sim *sim, struct sim_worker *worker)
 	told(sim, SIM_CLOSED);
 }
 
+/* It is dead, or as good as that. */
 static void
-die(struct sim *sim, struct sim_worker *worker)
+bury(struct sim *sim, struct sim_worker *worker)
 {
 	struct sim_place *place = sim_place_of(sim, worker->place);
 
@@ -530,6 +635,12 @@ die(struct sim *sim, struct sim_worker *worker)
 	place->next_start_ns = next_start_ns(sim, place);
 	TAILQ_REMOVE(&sim->workers, worker, entry);
 	TAILQ_INSERT_TAIL(&sim->dead, worker, entry);
+}
+
+static void
+die(struct sim *sim, struct sim_worker *worker)
+{
+	bury(sim, worker);
 	ipci_dispatch_died(&sim->dispatch, worker->place);
 	told(sim, SIM_DIED);
 }
@@ -539,7 +650,7 @@ crash(struct sim *sim, struct sim_worker *worker)
 {
 	worker->is_crashed = true;
 	sim->counts[SIM_crashes]++;
-	switch (sim_below(sim, 3)) {
+	switch (worker->is_undying ? 1 : sim_below(sim, 3)) {
 	case 0:
 		die(sim, worker);
 		break;
@@ -560,7 +671,7 @@ tell_reply(struct sim *sim, struct sim_worker *worker, uint64_t name, struct sim
 {
 	struct sim_request *request = told_of.request;
 	uint64_t content[2] = {request ? request->index : 0, told_of.part};
-	bool has_more = told_of.part < told_of.parts;
+	bool has_more = told_of.part < told_of.parts, is_sign = sim_is_sign(sim, worker);
 	struct ipc_message message = {
 		.data = content,
 		.size = sizeof(content),
@@ -568,7 +679,8 @@ tell_reply(struct sim *sim, struct sim_worker *worker, uint64_t name, struct sim
 		.flags = (uint16_t)(IPC_MESSAGE_REPLY | (has_more ? IPC_MESSAGE_MORE : 0)),
 	};
 
-	worker->heard_ns = sim->now_ns;
+	if (request && (!has_more || is_sign))
+		worker->heard_ns = sim->now_ns;
 	sim->told = request && request->is_live && !told_of.is_owed ? request : NULL;
 	sim->expected.strays += !sim->told;
 	sim->is_told_more = has_more;
@@ -596,7 +708,7 @@ answer(struct sim *sim, struct sim_worker *worker, uint64_t name)
 	struct sim_held *held = held_of(worker, name), copy;
 	int result = sim_fault(sim, sim->style.without_fds) ? -EBADMSG : 0;
 
-	if (!held || worker->is_hung || worker->is_crashed || worker->is_gone)
+	if (!held || worker->is_hung || worker->is_talker || worker->is_crashed || worker->is_gone)
 		return;
 	if (held->request->is_poison) {
 		sim->counts[SIM_poison_deaths]++;
@@ -616,6 +728,7 @@ answer(struct sim *sim, struct sim_worker *worker, uint64_t name)
 			copy.request->worker = NULL;
 		forget_held(worker, held);
 		worker->completed++;
+		worker->full_ns = sim->now_ns;
 	}
 	tell_reply(sim, worker, name, copy, result);
 }
@@ -636,8 +749,11 @@ answer_astray(struct sim *sim, struct sim_worker *worker)
 		if (sim->n_live && sim_chance(sim, 500))
 			request = sim->live[sim_below(sim, sim->n_live)];
 		name = request->name;
-		if (name && sim_chance(sim, 200))
+		if (name && sim_chance(sim, 200)) {
+			/* Nobody knows what is next. */
 			name += IPCI_REQUESTS_LIMIT;
+			rule(sim, !held_of(worker, name));
+		}
 		if (!name || held_of(worker, name))
 			return;
 		if (name != request->name)
@@ -658,13 +774,29 @@ send_message(struct sim *sim, struct sim_worker *worker)
 {
 	if (!worker->is_ready || worker->is_crashed || worker->is_gone)
 		return;
-	sim_schedule(sim, sim_below(sim, 40000), SIM_MESSAGE, worker, 0);
+	sim_schedule(sim, sim_below(sim, worker->is_talker ? 4000 : 40000), SIM_MESSAGE, worker, 0);
 	if (worker->is_hung)
 		return;
-	worker->heard_ns = sim->now_ns;
+	if (sim_is_sign(sim, worker))
+		worker->heard_ns = sim->now_ns;
 	sim->counts[SIM_messages]++;
 	ipci_dispatch_heard(&sim->dispatch, worker->place);
 	told(sim, SIM_MESSAGE);
+}
+
+static void
+leave(struct sim *sim, struct sim_worker *worker)
+{
+	enum ipc_pool_state state = worker->place->state;
+	bool is_new = !worker->has_left && (state == IPC_POOL_READY || state == IPC_POOL_STOPPING);
+
+	if (!worker->is_ready || worker->is_crashed || worker->is_gone || worker->is_hung)
+		return;
+	worker->has_left |= is_new;
+	sim->expected.left += is_new;
+	sim->counts[is_new ? SIM_leaves : SIM_leaves_in_vain]++;
+	ipci_dispatch_leave(&sim->dispatch, worker->place);
+	told(sim, SIM_LEAVE);
 }
 
 static void
@@ -695,7 +827,8 @@ happen_to_worker(struct sim *sim, const struct sim_event *event)
 		end_channel(sim, worker);
 		break;
 	case SIM_DIED:
-		die(sim, worker);
+		if (!worker->is_undying)
+			die(sim, worker);
 		break;
 	case SIM_ANSWER:
 		answer(sim, worker, event->name);
@@ -706,6 +839,9 @@ happen_to_worker(struct sim *sim, const struct sim_event *event)
 	case SIM_MESSAGE:
 		send_message(sim, worker);
 		break;
+	case SIM_LEAVE:
+		leave(sim, worker);
+		break;
 	default:
 		be_writable(sim, worker);
 	}
@@ -714,11 +850,13 @@ happen_to_worker(struct sim *sim, const struct sim_event *event)
 void
 sim_advance(struct sim *sim)
 {
+	int64_t first_ns = ipci_heap_first_key(&sim->events);
 	struct sim_event *event;
 
 	sim->step++;
 	rule(sim, sim->events.n || sim->tick_ns != INT64_MAX);
-	if (sim->tick_ns <= ipci_heap_first_key(&sim->events)) {
+	/* What came while the loop was held up is given out before timers are called. */
+	if (sim->tick_ns <= first_ns && first_ns > sim->now_ns) {
 		if (sim->tick_ns > sim->now_ns)
 			sim->now_ns = sim->tick_ns;
 		tick(sim);
@@ -753,8 +891,11 @@ sim_heal(struct sim *sim)
 	sim->is_healthy = true;
 	TAILQ_FOREACH (worker, &sim->workers, entry) {
 		worker->is_hung = worker->is_stubborn = false;
+		worker->is_talker = worker->is_undying = false;
+		if (worker->is_full)
+			sim_schedule(sim, sim_below(sim, 5000), SIM_WRITABLE, worker, 0);
 		worker->answer_us = sim->style.speed_us;
-		if (worker->is_crashed || worker->is_gone || worker->is_shut)
+		if (worker->is_crashed || worker->is_gone || worker->is_shut || worker->is_killed)
 			sim_schedule(sim, sim_below(sim, 5000), SIM_DIED, worker, 0);
 		else if (!worker->is_ready)
 			sim_schedule(sim, in_time_us(sim, 2000), SIM_READY, worker, 0);

@@ -39,7 +39,9 @@ struct sim_style {
 	unsigned int start_fails, crash_at_start, never_ready, slow, hangs, dies, closes, stubborn;
 	unsigned int full, broken, send_fails, without_fds, parts, strays, messages, poison;
 	unsigned int acts, cancels, resizes, timeouts, retries, fds;
+	unsigned int clogs, talkers, leaves, undying;
 	bool has_late_ticks;
+	bool has_holds;       /* now and then the loop is held up */
 	bool has_poison_only; /* nothing else kills, and nothing ends a request early */
 	bool finishes, forgets, drains_short;
 	unsigned int speed_us; /* of most workers' answers */
@@ -85,8 +87,12 @@ struct sim_worker {
 	unsigned int answer_us;
 	int64_t heard_ns;  /* the last message, or since when one is awaited */
 	int64_t closed_ns; /* by either side */
-	bool is_ready, is_full, is_shut, is_gone, is_killed, is_dead;
+	int64_t full_ns;   /* the last answer, or since when it is full */
+	int64_t killed_ns; /* or since when it was not given up */
+	bool is_ready, is_full, is_shut, is_gone, is_killed, is_dead, has_left;
 	bool is_crashed, is_hung, is_stubborn;
+	bool is_talker;  /* it answers nothing, and says a lot */
+	bool is_undying; /* killed, it lives */
 };
 
 TAILQ_HEAD(sim_workers, sim_worker);
@@ -107,18 +113,21 @@ enum sim_happening {
 	SIM_ANSWER,
 	SIM_STRAY,
 	SIM_MESSAGE,
+	SIM_LEAVE,
 	SIM_WRITABLE,
 	SIM_CALLS,
 	SIM_CANCEL,
 	SIM_RESIZE,
 	SIM_DRAIN,
 	SIM_FINISH,
+	SIM_HOLD,
 	SIM_TICK,
 	/* What the dispatch does. */
 	SIM_DID_START,
 	SIM_DID_SEND,
 	SIM_DID_CLOSE,
 	SIM_DID_KILL,
+	SIM_DID_GIVE_UP,
 	SIM_DID_REPLY,
 	SIM_DID_WRITABLE,
 	SIM_DID_DRAINED,
@@ -173,7 +182,9 @@ struct sim {
 	bool is_starting; /* the dispatch itself */
 	bool is_hopeless;
 	bool is_refused;
-	bool has_drain_cancelled;
+	bool has_drain_cancelled, has_drain_given_up;
+	int64_t begin_ns;
+	int64_t spread_until_ns; /* how long the first workers are waited for */
 	uint64_t refused_step, drain_step;
 	int64_t drain_ns;
 	struct sim_request *calling, *cancelling;
@@ -225,6 +236,7 @@ void sim_user_acts(struct sim *sim, enum sim_happening happening);
 void sim_user_finish(struct sim *sim);
 void sim_user_drain(struct sim *sim, int timeout_ms);
 void sim_user_writable(struct sim *sim);
+void sim_user_given_up(struct sim *sim);
 void sim_user_drained(struct sim *sim, int result);
 void sim_reply(struct ipc_pool *pool, int result, struct ipc_message *reply, void *user);
 /* Payloads say whose they are. */
@@ -239,6 +251,8 @@ void sim_forget_places(struct sim *sim);
 void sim_check_stats(struct sim *sim);
 /* May the worker be given a request? */
 bool sim_is_open(const struct sim *sim, const struct sim_worker *worker);
+/* Is what the worker says a sign of life? */
+bool sim_is_sign(const struct sim *sim, const struct sim_worker *worker);
 /* How many requests it may have: at first one. */
 uint64_t sim_share(const struct sim *sim);
 /* Is there one that may be? */

@@ -187,8 +187,8 @@ int ipc_loop_turn(struct ipc_loop *loop, int timeout_ms);
  * turn. */
 int ipc_loop_run(struct ipc_loop *loop);
 
-/* End ipc_loop_run(), now or when it is called next, or a turn's wait: the first of them. From any
-   thread or a signal handler. */
+/* End ipc_loop_run(), now or when it is called next, or a turn's wait, or that of ipc_pool_drain():
+   the first of them. From any thread or a signal handler. */
 void ipc_loop_stop(struct ipc_loop *loop);
 
 /*

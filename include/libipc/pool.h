@@ -6,8 +6,9 @@
  * Requests spread over many workers.
  *
  * A pool keeps a number of workers on a loop, and gives each request to the one that has the fewest
- * outstanding; at first, for 0.1 s at most, one to each until all are there. Requests wait
- * in a queue while all workers have enough; where the queue is full ipc_pool_call() answers
+ * outstanding; at first one to each, until all are there or it has taken four times as long as it
+ * did until the first one was (at least 0.1 s; at most 10 s are waited for the others). Requests
+ * wait in a queue while all workers have enough; where the queue is full ipc_pool_call() answers
  * -EAGAIN, and writable() follows.
  *
  * Every request that was taken ends exactly once, by a call of its reply function with
@@ -26,9 +27,23 @@
  * IPC_POOL_MORE. It may send messages of its own accord, which go to message().
  *
  * A worker gets no request before it has opened its end of the channel: a program that crashes at
- * its start costs none. A worker that ends is replaced; see .restart_min_ms. A worker that owes the
- * answer to a request that has timed out gets nothing new until it has given it; the answer is
- * dropped. One that is silent for .hung_ms is killed.
+ * its start costs none. A worker that ends is replaced; see .restart_min_ms. The requests that it
+ * had end as by its death, be it killed, or exited, or has it closed its channel: one that wants to
+ * end by itself, after so many requests for example, says so by ipc_pool_leave() first. A worker
+ * that owes the answer to a request that has timed out gets nothing new until it has given it; the
+ * answer is dropped.
+ *
+ * No worker keeps its place for ever. It is killed
+ *
+ *   when it is silent for .hung_ms, see there
+ *   .stop_ms after its channel was closed, by either side. The pool closes it once nobody waits for
+ *   an answer of a worker that shall go, by a resize or because it leaves
+ *
+ * One that has not died IPC_WORKER_KILL_MS after SIGKILL, in an uninterruptible sleep for example,
+ * is given up: its requests end, ended() is told, and another is started in its place. Its process
+ * is reaped when it dies while the pool is there; later that is its parent's affair. While as many
+ * as the pool shall have workers were given up and live, no more are: such a place stays
+ * IPC_POOL_ENDING until its worker is dead.
  *
  * A request that may be tried again, see .attempts, is then alone with its worker: one that kills
  * every worker it meets fails by itself, and those that were beside it the first time do not. Once
@@ -47,7 +62,10 @@
  * leaves the workers alone.
  *
  * Trust: a worker may be hostile. What it can do to the pool is to fail the requests that it
- * has: it cannot answer those of others, and breaks its own channel at most.
+ * has: it cannot answer those of others, and breaks its own channel at most. Nor can it answer what
+ * it has not read: ids on the wire are random (39 bits by getrandom(2); where that is refused they
+ * are made of the clock, and a worker might guess). A function has a copy of its parent's memory
+ * from when it was started, and in it the ids of requests that were there.
  */
 
 #include <stddef.h>
@@ -102,11 +120,12 @@ struct ipc_pool_handler {
 		struct ipc_message *message, void *user);
 	/* A worker has opened its end. What is sent to it now comes before any request. */
 	void (*started)(struct ipc_pool *pool, struct ipc_worker *worker, void *user);
-	/* A worker has ended, and all its requests have, or wait again. It is freed afterwards. */
+	/* A worker has ended, and all its requests have, or wait again. It is freed afterwards. One
+	   that was given up is told with status -1, and its requests end after this. */
 	void (*ended)(struct ipc_pool *pool, struct ipc_worker *worker,
 		const struct ipc_worker_end *end, void *user);
-	/* A drain has ended: 0, or -ETIMEDOUT if requests were cancelled. The pool can be
-	   destroyed; nothing else is left to do with it. */
+	/* A drain has ended: 0, or -ETIMEDOUT if requests were cancelled, or a worker was given
+	   up. The pool can be destroyed; nothing else is left to do with it. */
 	void (*drained)(struct ipc_pool *pool, int result, void *user);
 };
 
@@ -130,8 +149,12 @@ struct ipc_pool_options {
 	unsigned int kept_fds_max; /* descriptors of those, likewise */
 
 	int hung_ms; /* a worker that has requests, or has not opened its end, and has sent nothing
-	                for so long is killed, within a quarter of that; 0: never. Its requests end
-	                as by any death. Time in which the loop is not turned does not count */
+	                for so long is killed, within a quarter of that; 0: never. So is one whose
+	                channel is full and has no room for so long, if it answers no request
+	                meanwhile, and one that has requests all of which have ended, may get no
+	                other, and answers none for so long, whatever else it sends. Answers
+	                that nobody has asked it for do not count. Its requests end as by any
+	                death. Time in which the loop is not turned does not count */
 
 	/* The next start of a worker is this long after its last one; twice that if it had died
 	   without ending a request, four times if twice ... So one that has lived for a while is
@@ -199,7 +222,7 @@ int ipc_pool_cancel(struct ipc_pool *pool, uint64_t request);
 
 /*
  * Have another number of workers, from 1 on. New ones are started at once. Those that are too many
- * get no more requests, are closed when they have answered those that they have, and end by
+ * get no more requests, are closed when those that they have are answered or have ended, and end by
  * themselves or after .stop_ms.
  *
  * Return: 0, or -EINVAL (out of range), -ESHUTDOWN, -ECHILD, -ENOMEM. A worker that cannot be
@@ -212,18 +235,40 @@ int ipc_pool_resize(struct ipc_pool *pool, unsigned int workers);
  * that have not ended in timeout_ms end with -ECANCELED, and their workers are killed.
  *
  * Turns the loop until all that is done, handlers of others included. From within a callback of the
- * loop it only begins: then, as always, drained() tells the end.
+ * loop it only begins: then, as always, drained() tells the end. When all requests have ended that
+ * is at most .stop_ms and IPC_WORKER_KILL_MS away: a worker that does not die of SIGKILL is given
+ * up.
+ *
+ * ipc_loop_stop() ends the wait, not the drain. Somebody who has it called by a signal handler, to
+ * leave ipc_loop_run() and drain, has a second signal end that: then ipc_pool_destroy() kills what
+ * is left, and ipc_pool_drain() again goes on. Called again, it can only shorten the time.
  *
  * Return: 0 (ended, or begun), or
- *   -ETIMEDOUT  requests were cancelled
- *   -EALREADY   it was begun before
+ *   -ETIMEDOUT  requests were cancelled, or a worker was given up
+ *   -EINTR      ipc_loop_stop() was called; the drain goes on with the loop's turns
+ *   -EALREADY   it was begun before, and not interrupted; its time is now the shorter of both
  *   -ECHILD, and what ipc_loop_turn() says; the drain goes on with the loop's turns
  */
 int ipc_pool_drain(struct ipc_pool *pool, int timeout_ms);
 
 /*
+ * In a worker: say that it leaves. It gets no more requests, and should go on to receive and to
+ * answer what it has got until its channel ends (-EPIPE), then exit: so nothing is lost. Another is
+ * started in its place once it is dead. Whether that is at once says .restart_min_ms: this is no
+ * failure for one that has answered a request.
+ *
+ * The channel is the worker's end. Sends an empty message with IPC_MESSAGE_CANCEL and id 0, as any
+ * worker may that does not use this library. What was gathered before goes first.
+ *
+ * Return: as ipc_channel_send().
+ */
+int ipc_pool_leave(struct ipc_channel *channel, int timeout_ms);
+
+/*
  * Free a pool. Requests that are left end with -ECANCELED before this returns; workers that are
- * left are killed. To be kind to both, drain first. NULL is fine.
+ * left are killed, all of them first, then waited for, IPC_WORKER_KILL_MS in all at most. A process
+ * that has not died by then is left, to be reaped by its parent. To be kind to both, drain first.
+ * NULL is fine.
  *
  * Return: NULL.
  */
@@ -259,10 +304,13 @@ struct ipc_pool_stats {
 	uint64_t refused;  /* calls answered -EAGAIN */
 	uint64_t starts;   /* workers started */
 	uint64_t restarts; /* of those, in place of one that had ended */
-	uint64_t hung;     /* workers killed for their silence */
-	uint64_t strays;   /* answers that nobody had asked for, or too late; dropped */
+	uint64_t hung;   /* workers killed for their silence, or since their channels had no room */
+	uint64_t strays; /* answers that nobody had asked for, or too late; dropped */
 
 	struct ipc_pool_latency latency;
+
+	uint64_t left;     /* workers that said that they leave */
+	uint64_t given_up; /* workers that did not die of SIGKILL in IPC_WORKER_KILL_MS */
 };
 
 /* Read the counters. Writes no more than ret_stats->size bytes, with 0 nothing. */
@@ -272,7 +320,8 @@ enum ipc_pool_state {
 	IPC_POOL_WAITING,  /* to be started: it has died, or could not be */
 	IPC_POOL_STARTING, /* has not opened its end */
 	IPC_POOL_READY,
-	IPC_POOL_STOPPING, /* gets nothing new, and ends when it has answered what it has */
+	IPC_POOL_STOPPING, /* gets nothing new, and is closed when what it has was answered or has
+	                      ended */
 	IPC_POOL_ENDING,   /* closed or killed; not dead yet */
 };
 

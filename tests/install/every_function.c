@@ -303,13 +303,14 @@ workers(void)
 	ipc_loop_destroy(seen.loop);
 }
 
-/* pool_create, call, call_with, cancel, resize, stats, worker_stats, drain and destroy */
+/* pool_create, call, call_with, cancel, resize, stats, worker_stats, drain, leave and destroy */
 static int
 answer(struct ipc_channel *channel, void *arg)
 {
 	struct ipc_message message;
 
 	(void)arg;
+	CHECK(ipc_pool_leave(channel, WAIT_MS) == 0);
 	while (ipc_channel_recv(channel, &message, WAIT_MS) == 0)
 		CHECK(ipc_channel_reply(channel, &message, &message, WAIT_MS) == 0);
 	return 0;
@@ -351,6 +352,7 @@ pools(void)
 	CHECK(ipc_pool_worker_stats(pool, 1, &worker_stats) == 0 && worker_stats.pid > 0);
 	CHECK(ipc_pool_drain(pool, WAIT_MS) == 0 && seen.events == 2);
 	ipc_pool_stats(pool, &stats);
+	CHECK(stats.left > 0);
 	CHECK(stats.calls == 2 && stats.completed == 1 && stats.cancelled == 1);
 	CHECK(ipc_pool_destroy(pool) == NULL);
 	ipc_loop_destroy(seen.loop);
