@@ -35,7 +35,7 @@ runs() {
 	local status=$1 got
 	shift
 	checks=$((checks + 1))
-	timeout 60 "$@" </dev/null >"$work/stdout" 2>"$work/stderr"
+	timeout 300 "$@" </dev/null >"$work/stdout" 2>"$work/stderr"
 	got=$?
 	[ $got -eq "$status" ] || fail "$*: exit status $got, not $status: $(cat "$work/stderr")"
 }
