@@ -220,6 +220,16 @@ end_close(struct end *end)
 }
 
 static void
+world_close(void)
+{
+	ipc_channel_close(world.good);
+	ipc_channel_close(world.good_peer);
+	ipc_loop_destroy(world.loop);
+	(void)close(world.passed);
+}
+
+/* One loop for all inputs: to make one takes longer than most of them. */
+static void
 world_open(void)
 {
 	static const struct ipc_loop_options options = {
@@ -236,6 +246,7 @@ world_open(void)
 	/* Not an end of a socket: that would then never see its end. */
 	world.passed = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	require(world.passed >= 0);
+	require(atexit(world_close) == 0);
 	turn();
 }
 
