@@ -24,6 +24,9 @@
 /* Of those that a test left, at most. */
 #define CENSUS_SHOWN 20
 
+/* Those with names: nothing here uses others. */
+#define SIGNALS_MAX 32
+
 /* An open descriptor, and what it is. */
 struct census_entry {
 	int fd;
@@ -39,6 +42,7 @@ struct census {
 static struct census census_before;
 static struct rlimit limit_before;
 static sigset_t signals_before;
+static struct sigaction actions_before[SIGNALS_MAX];
 static bool is_ticking;
 static uint64_t seed, random_state;
 static pid_t test_thread;
@@ -441,13 +445,37 @@ children_reap(void)
 	}
 }
 
+static void
+signals_remember(void)
+{
+	int i;
+
+	check_equal(sigprocmask(SIG_SETMASK, NULL, &signals_before), 0);
+	for (i = 1; i < SIGNALS_MAX; i++)
+		check_equal(sigaction(i, NULL, &actions_before[i]), 0);
+}
+
+static void
+signals_restore(void)
+{
+	struct sigaction now;
+	int i;
+
+	if (is_ticking)
+		(void)signals_stop();
+	for (i = 1; i < SIGNALS_MAX; i++)
+		if (sigaction(i, NULL, &now) == 0 && now.sa_handler != actions_before[i].sa_handler)
+			(void)sigaction(i, &actions_before[i], NULL);
+	(void)sigprocmask(SIG_SETMASK, &signals_before, NULL);
+}
+
 int
 test_begin(void **state)
 {
 	(void)state;
 	alarm(TEST_SECONDS_MAX);
 	check_equal(getrlimit(RLIMIT_NOFILE, &limit_before), 0);
-	check_equal(sigprocmask(SIG_SETMASK, NULL, &signals_before), 0);
+	signals_remember();
 	census_take(&census_before);
 	return 0;
 }
@@ -459,9 +487,7 @@ test_end(void **state)
 	unsigned int differences;
 
 	(void)state;
-	if (is_ticking)
-		(void)signals_stop();
-	(void)sigprocmask(SIG_SETMASK, &signals_before, NULL);
+	signals_restore();
 	/* Lowered still: the census needs a descriptor. */
 	descriptors_unlimit();
 	alarm(TEST_SECONDS_MAX);
