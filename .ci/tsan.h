@@ -9,6 +9,8 @@
  * gets the place, or the descriptor's number, races with who had it before.
  */
 
+#include <liburing.h>
+#include <sanitizer/tsan_interface.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -33,5 +35,29 @@ tsan_mremap(void *memory, size_t old_size, size_t new_size, int flags)
 }
 
 #define mremap tsan_mremap
+
+/*
+ * liburing maps and unmaps the memory of a ring by system calls of its own: whose ring comes to lie
+ * where another thread's was would race with that one. The kernel gives a place to nobody before it
+ * is free: an exit comes before each beginning that follows it.
+ */
+static inline int
+tsan_queue_init_params(unsigned int entries, struct io_uring *ring, struct io_uring_params *params)
+{
+	int r = io_uring_queue_init_params(entries, ring, params);
+
+	__tsan_acquire((void *)(uintptr_t)&io_uring_queue_exit);
+	return r;
+}
+
+static inline void
+tsan_queue_exit(struct io_uring *ring)
+{
+	__tsan_release((void *)(uintptr_t)&io_uring_queue_exit);
+	io_uring_queue_exit(ring);
+}
+
+#define io_uring_queue_init_params tsan_queue_init_params
+#define io_uring_queue_exit        tsan_queue_exit
 
 #endif

@@ -376,6 +376,16 @@ take_one(struct ipci_uring_port *up, struct ipci_arrived *arrived, uint8_t *memo
 	return true;
 }
 
+/* The end of stream used no buffer. Nor does a packet without a byte, which is taken for it, and
+   can bring descriptors. */
+static void
+take_end(struct ipci_uring_port *up)
+{
+	up->end.control = up->receive_control.bytes;
+	up->end.control_size = up->receive_header.msg_controllen;
+	arrive(up, &up->end);
+}
+
 /* A packet, or the end of stream, lies in a buffer. */
 static bool
 take_packet(struct ipci_engine *engine, struct ipci_uring_port *up, unsigned int index, int result)
@@ -438,8 +448,7 @@ ipci_uring_received(
 	if (flags & IORING_CQE_F_BUFFER)
 		taken = take_packet(engine, up, flags >> IORING_CQE_BUFFER_SHIFT, result);
 	else if (result == 0 && up->way == IPCI_WAY_ONE_BY_ONE)
-		/* The end of stream used none. */
-		arrive(up, &up->end);
+		take_end(up);
 	if (!taken && result >= 0)
 		ipci_port_fail(up->port, -EIO);
 	if (!(flags & IORING_CQE_F_MORE))

@@ -22,7 +22,7 @@
 
 #define VARIABLE "LIBIPC_ENGINE"
 
-/* What the kernel says to who wants an io_uring: 0 or -errno. */
+/* What a loop says to who insists on io_uring: 0 or -errno. */
 static int refusal;
 
 /* What a child is to try. */
@@ -372,10 +372,10 @@ main(void)
 		loop_test(a_lack_of_memory_to_lock_is_told),
 		loop_test(when_the_memory_to_lock_is_spent_more_loops_work),
 	};
-	long ring;
 
-	/* Nothing of it is needed: the answer to arguments that are wrong tells, too. */
-	ring = syscall(SYS_io_uring_setup, 0, NULL);
-	refusal = ring < 0 && errno != EINVAL && errno != EFAULT ? -errno : 0;
+	/* These choose themselves. */
+	if (unsetenv(VARIABLE) < 0)
+		return EXIT_FAILURE;
+	refusal = uring_refusal();
 	return run_group(tests);
 }

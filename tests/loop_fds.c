@@ -575,6 +575,30 @@ a_peer_with_many_descriptors_takes_none_of_anothers_or_of_the_program(void **sta
 		withstand_greed(table_sizes[i]);
 }
 
+/* It looks like the end of stream. */
+static void
+descriptors_that_come_with_an_empty_packet_are_closed(void **state)
+{
+	struct ipc_loop *loop = loop_open(NULL);
+	struct ear ear = {.loop = NULL};
+	struct ipc_channel *channel;
+	unsigned int open;
+	int fd;
+
+	(void)state;
+	channel = raw_channel(&fd, OPTIONS(.fds_max = FDS_MAX));
+	ear_attach(&ear, loop, channel);
+	(void)turn_out(loop);
+	open = descriptors_open();
+	check_equal(raw_send_fds(fd, "", 0, STDERR_FILENO, FDS_MAX), 0);
+	turn_until(loop, ear.closeds);
+	check_equal(ear.reason, 0);
+	check_equal(descriptors_open(), open);
+	ipc_channel_close(channel);
+	check_equal(close(fd), 0);
+	ipc_loop_destroy(loop);
+}
+
 #define NOBODY 65534
 #define NOFILE 64
 #define FLOOD  2000
@@ -670,6 +694,7 @@ main(void)
 		loop_test(what_was_not_sent_is_closed_with_the_channel),
 		loop_test(what_had_arrived_is_closed_with_the_channel),
 		loop_test(a_peer_with_many_descriptors_takes_none_of_anothers_or_of_the_program),
+		loop_test(descriptors_that_come_with_an_empty_packet_are_closed),
 		loop_test(a_flood_of_descriptors_waits_for_the_kernel_and_loses_none),
 	};
 

@@ -8,6 +8,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "loop_support.h"
@@ -115,9 +116,16 @@ crowd_open(struct crowd *crowd, struct ipc_channel *const *channels)
 		.writable = on_writable,
 		.closed = on_closed,
 	};
+	struct rlimit limit;
+	uint64_t share;
 	unsigned int i;
 
-	crowd->loop = loop_open(NULL);
+	/* All of the ends may have as many gathered as they may: that is half of what there is. */
+	check_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	share = limit.rlim_cur / 2 / crowd->n;
+	if (share > IPC_LOOP_OUT_FDS_MAX_DEFAULT)
+		share = IPC_LOOP_OUT_FDS_MAX_DEFAULT;
+	crowd->loop = loop_open(LOOP_OPTIONS(.out_fds_max = (uint32_t)share));
 	for (i = 0; i < crowd->n; i++) {
 		crowd->ends[i].channel = channels[i];
 		crowd->ends[i].crowd = crowd;

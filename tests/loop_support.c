@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <sys/utsname.h>
 #include <unistd.h>
 
 #include "loop_support.h"
@@ -64,25 +65,66 @@ has_no_memlock(void)
 	return fd < 0 && errno == ENOMEM;
 }
 
-/* Return: 0, or why there is no loop on io_uring. */
-static int
-try_uring(void)
+/* It may have an io_uring that lacks what a loop needs. */
+static bool
+is_kernel_before(unsigned int major, unsigned int minor)
 {
-	struct ipc_loop *loop;
-	int r;
+	unsigned int here_major, here_minor;
+	struct utsname name;
 
-	engine = IPC_ENGINE_URING;
-	r = ipc_loop_create(&loop, LOOP_OPTIONS(.buffers = 0));
-	if (r == 0)
-		ipc_loop_destroy(loop);
-	return r;
+	check_equal(uname(&name), 0);
+	check_equal(sscanf(name.release, "%u.%u", &here_major, &here_minor), 2);
+	return here_major < major || (here_major == major && here_minor < minor);
 }
 
 /* Or is it the library that refuses, where nothing is to be passed over? */
 static bool
-is_the_machines(int refusal)
+is_the_machines(int refused)
 {
-	return refusal == -EPERM || refusal == -ENOSYS || (refusal == -ENOMEM && has_no_memlock());
+	return refused == -EPERM || refused == -EACCES || refused == -ENOSYS ||
+	       (refused == -ENOMEM && has_no_memlock()) || is_kernel_before(6, 1);
+}
+
+/* What a loop says that may choose. */
+static void
+print_reason(void)
+{
+	const char *chosen = getenv("LIBIPC_ENGINE");
+	char *before = chosen ? strdup(chosen) : NULL;
+	struct ipc_loop *loop;
+
+	check_equal(unsetenv("LIBIPC_ENGINE"), 0);
+	check_equal(ipc_loop_create(&loop, NULL), 0);
+	(void)printf("part skipped: this machine lacks io_uring for a loop: %s\n",
+		ipc_loop_engine_reason(loop));
+	ipc_loop_destroy(loop);
+	if (before)
+		check_equal(setenv("LIBIPC_ENGINE", before, 1), 0);
+	free(before);
+}
+
+int
+uring_refusal(void)
+{
+	const struct ipc_loop_options options = {
+		.size = sizeof(options), .engine = IPC_ENGINE_URING};
+	const char *chosen = getenv("LIBIPC_ENGINE");
+	struct ipc_loop *loop;
+	int r;
+
+	/* The environment has the last word, and has said no. */
+	if (chosen && strcmp(chosen, "epoll") == 0)
+		return -EPERM;
+	r = ipc_loop_create(&loop, &options);
+	if (r == 0) {
+		ipc_loop_destroy(loop);
+		return 0;
+	}
+	if (!is_the_machines(r)) {
+		(void)printf("FAILED: no loop on io_uring: %s\n", strerror(-r));
+		exit(EXIT_FAILURE);
+	}
+	return r;
 }
 
 int
@@ -91,16 +133,11 @@ run_loop_group(const struct CMUnitTest *tests, size_t n)
 	int failed = 0, refusal = 0;
 
 	if (is_chosen("uring")) {
-		refusal = try_uring();
-		if (refusal == 0) {
+		refusal = uring_refusal();
+		if (refusal == 0)
 			failed += run_on(IPC_ENGINE_URING, tests, n);
-		} else if (is_the_machines(refusal)) {
-			(void)printf("part skipped: this machine lacks io_uring: %s\n",
-				strerror(-refusal));
-		} else {
-			(void)printf("FAILED: no loop on io_uring: %s\n", strerror(-refusal));
-			failed++;
-		}
+		else
+			print_reason();
 	}
 	if (is_chosen("epoll"))
 		failed += run_on(IPC_ENGINE_EPOLL, tests, n);

@@ -21,6 +21,10 @@ int loop_test_begin(void **state);
 #define run_on_engines(tests) run_loop_group(tests, sizeof(tests) / sizeof((tests)[0]))
 int run_loop_group(const struct CMUnitTest *tests, size_t n);
 
+/* Why no loop is on io_uring here, which is the machine's doing: where it is not, the program
+   fails. Return: 0 where there is one, or -errno. */
+int uring_refusal(void);
+
 /* The engine that the tests run on now. */
 enum ipc_engine engine_now(void);
 bool is_on_uring(void);

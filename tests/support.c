@@ -18,17 +18,32 @@
 
 #include "support.h"
 
-/* More than any test has open at its borders. */
-#define CENSUS_MAX 256
+/* What the tests with the most descriptors need. A login's soft limit is less, its hard one not. */
+#define DESCRIPTORS_WANTED 4096
 
+/* Of those that a test left, at most. */
+#define CENSUS_SHOWN 20
+
+/* Those with names: nothing here uses others. */
+#define SIGNALS_MAX 32
+
+/* An open descriptor, and what it is. */
+struct census_entry {
+	int fd;
+	char target[64];
+};
+
+/* Of a test that fails nobody knows how many are left: it grows. */
 struct census {
-	unsigned int n;
-	int fds[CENSUS_MAX];
-	char targets[CENSUS_MAX][64];
+	unsigned int n, capacity;
+	struct census_entry *entries;
 };
 
 static struct census census_before;
 static struct rlimit limit_before;
+static sigset_t signals_before;
+static struct sigaction actions_before[SIGNALS_MAX];
+static bool is_ticking;
 static uint64_t seed, random_state;
 static pid_t test_thread;
 static bool in_child;
@@ -168,13 +183,34 @@ signals_start(void)
 	check_equal(sigaction(SIGUSR1, &action, NULL), 0);
 	check_equal(timer_create(CLOCK_MONOTONIC, &event, &signals_timer), 0);
 	check_equal(timer_settime(signals_timer, 0, &times, NULL), 0);
+	is_ticking = true;
 }
 
 unsigned int
 signals_stop(void)
 {
+	is_ticking = false;
 	check_equal(timer_delete(signals_timer), 0);
 	return signals_seen;
+}
+
+static void
+census_add(struct census *census, int directory, const char *name)
+{
+	struct census_entry *entry;
+	ssize_t size;
+
+	if (census->n == census->capacity) {
+		census->capacity = 2 * census->capacity + 64;
+		census->entries =
+			realloc(census->entries, census->capacity * sizeof(*census->entries));
+		check(census->entries);
+	}
+	entry = &census->entries[census->n++];
+	entry->fd = atoi(name);
+	size = readlinkat(directory, name, entry->target, sizeof(entry->target) - 1);
+	check(size >= 0);
+	entry->target[size] = '\0';
 }
 
 static void
@@ -182,57 +218,75 @@ census_take(struct census *census)
 {
 	DIR *directory = opendir("/proc/self/fd");
 	const struct dirent *entry;
-	ssize_t n;
 
 	census->n = 0;
 	check(directory);
-	while ((entry = readdir(directory))) {
-		if (entry->d_name[0] == '.' || atoi(entry->d_name) == dirfd(directory))
-			continue;
-		check(census->n < CENSUS_MAX);
-		census->fds[census->n] = atoi(entry->d_name);
-		n = readlinkat(dirfd(directory), entry->d_name, census->targets[census->n],
-			sizeof(census->targets[0]) - 1);
-		check(n >= 0);
-		census->targets[census->n++][n] = '\0';
-	}
+	while ((entry = readdir(directory)))
+		if (entry->d_name[0] != '.' && atoi(entry->d_name) != dirfd(directory))
+			census_add(census, dirfd(directory), entry->d_name);
 	check_equal(closedir(directory), 0);
 }
 
 static bool
-census_has(const struct census *census, int fd, const char *target)
+census_has(const struct census *census, const struct census_entry *entry)
 {
 	unsigned int i;
 
 	for (i = 0; i < census->n; i++)
-		if (census->fds[i] == fd && strcmp(census->targets[i], target) == 0)
+		if (census->entries[i].fd == entry->fd &&
+			strcmp(census->entries[i].target, entry->target) == 0)
 			return true;
 	return false;
 }
 
-/* Print what the first has and the second has not. Return: how many. */
+/* Print what the first has and the second has not; close it, if it is to be closed. Return: how
+   many there are. */
 static unsigned int
-census_missing(const struct census *a, const struct census *b, const char *what)
+census_missing(const struct census *a, const struct census *b, const char *what, bool closes)
 {
 	unsigned int i, n = 0;
 
 	for (i = 0; i < a->n; i++) {
-		if (census_has(b, a->fds[i], a->targets[i]))
+		if (census_has(b, &a->entries[i]))
 			continue;
-		(void)fprintf(stderr, "%s: descriptor %d, %s\n", what, a->fds[i], a->targets[i]);
-		n++;
+		if (n++ < CENSUS_SHOWN)
+			(void)fprintf(stderr, "%s: descriptor %d, %s\n", what, a->entries[i].fd,
+				a->entries[i].target);
+		if (closes)
+			(void)close(a->entries[i].fd);
 	}
+	if (n > CENSUS_SHOWN)
+		(void)fprintf(stderr, "%s: %u in all\n", what, n);
 	return n;
 }
 
+/* A test that failed may have left no descriptor for the census itself: close one of its own. */
+static void
+make_room(const struct census *before)
+{
+	int fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 0);
+	unsigned int i;
+
+	if (fd < 0 && errno == EMFILE)
+		fd = (int)limit_before.rlim_cur - 1;
+	for (i = 0; i < before->n; i++)
+		check(before->entries[i].fd != fd);
+	check_equal(close(fd), 0);
+}
+
+/* What a test has left is closed: the next one needs the room. */
 static unsigned int
 census_differences(const struct census *before)
 {
-	struct census now;
+	struct census now = {.n = 0};
+	unsigned int n;
 
+	make_room(before);
 	census_take(&now);
-	return census_missing(&now, before, "left open") +
-	       census_missing(before, &now, "closed by someone");
+	n = census_missing(&now, before, "left open", true);
+	n += census_missing(before, &now, "closed by someone", false);
+	free(now.entries);
+	return n;
 }
 
 /* Is a thread of the library's there, which closes descriptors? */
@@ -333,15 +387,18 @@ expect_resident_below(size_t limit)
 	check(false);
 }
 
+/* More than a test that lowers the limit asks for. */
+#define LIMITED_MAX 256
+
 void
 descriptors_limit(unsigned int n_more)
 {
-	int fds[CENSUS_MAX], last = -1;
+	int fds[LIMITED_MAX], last = -1;
 	struct rlimit limit = limit_before;
 	unsigned int i;
 
 	/* There may be holes below; the kernel fills them from the lowest on. */
-	check(n_more < CENSUS_MAX);
+	check(n_more < LIMITED_MAX);
 	for (i = 0; i <= n_more; i++)
 		check((fds[i] = last = dup(STDERR_FILENO)) >= 0);
 	for (i = 0; i <= n_more; i++)
@@ -394,26 +451,110 @@ is_same_file(int a, int b)
 	return r == 0;
 }
 
+/* The children of one thread, which are this process's, by its main thread alone in the end.
+   Return: how many were told of. */
+static unsigned int
+children_list(pid_t *ret, unsigned int max)
+{
+	char path[64];
+	unsigned int n = 0;
+	FILE *file;
+
+	(void)snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+	file = fopen(path, "re");
+	/* A kernel may lack it. */
+	if (!file)
+		return 0;
+	while (n < max && fscanf(file, "%d", &ret[n]) == 1)
+		n++;
+	(void)fclose(file);
+	return n;
+}
+
+/* A test that failed did not wait for its children: they are gone before the next one. */
+static void
+children_reap(void)
+{
+	pid_t pids[64];
+	unsigned int n, i;
+
+	while ((n = children_list(pids, 64))) {
+		for (i = 0; i < n; i++) {
+			(void)fprintf(stderr, "left behind: process %d\n", pids[i]);
+			(void)kill(pids[i], SIGCONT);
+			(void)kill(pids[i], SIGKILL);
+		}
+		for (i = 0; i < n; i++)
+			if (waitpid(pids[i], NULL, 0) < 0 && errno == ECHILD)
+				return;
+	}
+}
+
+static void
+signals_remember(void)
+{
+	int i;
+
+	check_equal(sigprocmask(SIG_SETMASK, NULL, &signals_before), 0);
+	for (i = 1; i < SIGNALS_MAX; i++)
+		check_equal(sigaction(i, NULL, &actions_before[i]), 0);
+}
+
+static void
+signals_restore(void)
+{
+	struct sigaction now;
+	int i;
+
+	if (is_ticking)
+		(void)signals_stop();
+	for (i = 1; i < SIGNALS_MAX; i++)
+		if (sigaction(i, NULL, &now) == 0 && now.sa_handler != actions_before[i].sa_handler)
+			(void)sigaction(i, &actions_before[i], NULL);
+	(void)sigprocmask(SIG_SETMASK, &signals_before, NULL);
+}
+
 int
 test_begin(void **state)
 {
 	(void)state;
 	alarm(TEST_SECONDS_MAX);
 	check_equal(getrlimit(RLIMIT_NOFILE, &limit_before), 0);
+	signals_remember();
 	await_closers();
 	census_take(&census_before);
 	return 0;
 }
 
+/* What a test that failed had no time to undo; the others have. */
 int
 test_end(void **state)
 {
+	unsigned int differences;
+
 	(void)state;
-	alarm(0);
-	/* Lowered still, if the test has failed: the census needs a descriptor. */
+	signals_restore();
+	/* Lowered still: the census needs a descriptor. */
 	descriptors_unlimit();
+	alarm(TEST_SECONDS_MAX);
 	await_closers();
-	return census_differences(&census_before) ? -1 : 0;
+	differences = census_differences(&census_before);
+	children_reap();
+	alarm(0);
+	return differences ? -1 : 0;
+}
+
+/* Here alone: a test that lowers the limit, or needs more still, begins with this. */
+static void
+descriptors_raise(void)
+{
+	struct rlimit limit;
+
+	check_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	if (limit.rlim_cur >= DESCRIPTORS_WANTED)
+		return;
+	limit.rlim_cur = limit.rlim_max < DESCRIPTORS_WANTED ? limit.rlim_max : DESCRIPTORS_WANTED;
+	check_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 }
 
 int
@@ -422,6 +563,9 @@ run_test_group(const struct CMUnitTest *tests, size_t n)
 	const char *chosen = getenv("LIBIPC_TEST_SEED");
 
 	test_thread = gettid();
+	/* Unless it is one with tests of its own. */
+	in_child = false;
+	descriptors_raise();
 	if (chosen)
 		seed = strtoull(chosen, NULL, 0);
 	else if (getrandom(&seed, sizeof(seed), 0) != sizeof(seed))

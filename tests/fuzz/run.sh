@@ -1,17 +1,19 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# usage: tests/fuzz/run.sh [DIRECTORY [SECONDS]]
+# usage: tests/fuzz/run.sh [DIRECTORY [SECONDS [TARGET...]]]
 #
-# Builds the fuzz targets with clang in DIRECTORY (build-fuzz) and lets each look for inputs that
-# break it for SECONDS (20), beginning with the corpus. An input that did is left in DIRECTORY.
+# Builds the fuzz targets with clang in DIRECTORY (build-fuzz) and lets them look for inputs that
+# break them for SECONDS (20), all at the same time, beginning with the corpus. An input that did is
+# left in DIRECTORY.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
+. tests/fuzz/build.sh
 
 directory=${1:-build-fuzz}
 seconds=${2:-20}
-sanitizers=address,undefined
+[ $# -le 2 ] || targets=("${@:3}")
+flags=(-fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all)
 mkdir -p "$directory" || exit 1
-status=0
 
 export ASAN_OPTIONS=detect_leaks=1:abort_on_error=1
 export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
@@ -22,11 +24,7 @@ setarch -R true 2>/dev/null && fixed_layout=(setarch -R)
 
 try() { # TARGET
 	local target=$1 found
-	# shellcheck disable=SC2046
-	${CC:-clang} -std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer \
-		-fsanitize=fuzzer,$sanitizers -fno-sanitize-recover=all -Iinclude -Ilibipc \
-		"tests/fuzz/$target.c" libipc/*.c $(pkg-config --cflags --libs liburing) -pthread \
-		-o "$directory/$target" || return 1
+	build_target "$directory" "$target" "" "${flags[@]}" || return 1
 
 	# New inputs go to a copy.
 	found=$(mktemp -d) || return 1
@@ -46,9 +44,14 @@ try() { # TARGET
 	return 1
 }
 
-# At the same time: each uses one CPU.
-try record &
-record=$!
-try channel || status=1
-wait $record || status=1
+build_library "$directory" "${flags[@]}" || exit 1
+status=0
+started=()
+for target in "${targets[@]}"; do
+	try "$target" &
+	started+=($!)
+done
+for pid in "${started[@]}"; do
+	wait "$pid" || status=1
+done
 exit $status

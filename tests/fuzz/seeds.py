@@ -115,6 +115,85 @@ CHANNELS = {
 }
 
 
+# Operations of arrived.c: their numbers there, in their order.
+(PACKET, CUT, LOST, RUN, BIG, PIECE, NO_MORE, END, SOCKET, GIVE, MOVE, CALL, ANSWER, NO_MEMORY, FORGET,
+ HI) = range(16)
+RECORD_OPTION = 8
+
+
+def op(number, *parameters, fds=0):
+    """Parameters are bytes, or (value, how many bytes)."""
+    data = bytes([number | fds << 4])
+    for parameter in parameters:
+        value, size = parameter if isinstance(parameter, tuple) else (parameter, 1)
+        data += value.to_bytes(size, "little")
+    return data
+
+
+def op_packet(data, number=PACKET, fds=0):
+    return op(number, (len(data), 2), fds=fds) + data
+
+
+def op_run(count, size, flags=0, id_=0, fds=0):
+    return op(RUN, flags, count, (size, 2), id_, fds=fds)
+
+
+def op_large(size, piece=0, flags=0, id_=0, fds=0):
+    return op(BIG, flags, (size, 3), (piece, 3), id_, fds=fds)
+
+
+REST = op(PIECE, (0, 3))
+OUT = op(MOVE)
+LATE = 0x80
+
+# The first of each is the byte of options.
+ARRIVED = {
+    "silent": (1,),
+    "runs": (0, op_run(9, 8), op_run(3, 100, ID, 5), op(GIVE, 20)),
+    "settled-within-a-run": (0, op_run(9, 8), op_run(9, 8), op(GIVE, 4), OUT, op(GIVE, 30)),
+    "settled-large": (0, op_large(5000, 64), op(PIECE, (1000, 3)), op(GIVE, 1), OUT, OUT, REST,
+                      op(GIVE, 3)),
+    "large-in-one": (8, op_large(300, 300), op(GIVE, 1)),
+    "large-of-many": (8, op_large(1 << 20, 4000, ID, 9), REST * 6, op(GIVE, 1)),
+    "large-void": (0, op_large(9000), op(PIECE, (10, 3)), op(NO_MORE), op_run(1, 1), op(GIVE, 2)),
+    "large-void-fds": (0, op_large(9000, fds=2), op(NO_MORE), op_run(1, 1), op(GIVE, 2)),
+    "large-fds": (0, op_large(9000, fds=3), REST, op(GIVE, 2)),
+    "large-end": (0, op_large(9000), op(END), op(GIVE, 2)),
+    "large-no-memory": (0, op_large(60000), op(NO_MEMORY, 0), op(GIVE, 1), REST, op(GIVE, 1)),
+    "fragment-too-large": (0, op_large(0xFFFFF), op(PIECE, (200001, 3)), op(GIVE, 1)),
+    "fragment-with-descriptors": (0, op_large(9000), op(PIECE, (10, 3), fds=1), op(GIVE, 1)),
+    "fds": (0, op_run(1, 5, fds=3), op_run(1, 0, ID, 1, fds=1), op(GIVE, 3)),
+    "fds-lost": (0, op_packet(RECORDS["fds"], LOST, fds=1), op_run(1, 1), op(GIVE, 4)),
+    "fds-lost-unannounced": (0, op_packet(RECORDS["one"], LOST), op(GIVE, 1)),
+    "cut": (0, op_packet(RECORDS["one"], CUT), op(GIVE, 1)),
+    "cut-settled": (0, op_packet(RECORDS["one"], CUT), OUT, op(GIVE, 1)),
+    "settle-no-memory": (0, op_run(1, 1), op_run(1, 1), op(NO_MEMORY, 1), OUT, OUT, op(GIVE, 3)),
+    "dropped": (0, op_run(9, 8, fds=1), op_run(9, 8), op(GIVE, 1), op(MOVE, fds=3), op(GIVE, 1)),
+    "forgotten": (0, op_run(9, 8), op_run(1, 1, fds=2), op(GIVE, 1), op(FORGET), op(GIVE, 1)),
+    "socket-behind": (0, op_run(2, 8), op_packet(RECORDS["one"], SOCKET), op(GIVE, 9)),
+    "end-behind": (0, op_run(2, 8), op(END), op(GIVE, 9), op(GIVE, 1)),
+    "late-replies": (0, OUT, op(CALL, 0), op(CALL, 0), OUT, op_run(3, 4, REPLY | ID, LATE),
+                     op(GIVE, 3)),
+    "late-reply-to-nothing": (0, op_run(1, 4, REPLY | ID, LATE), op(GIVE, 3)),
+    "call-answered": (0, op_run(2, 4), op_run(1, 4, REPLY | ID, 7), op_run(2, 4), OUT, op(CALL, 7),
+                      op(GIVE, 9), op(ANSWER)),
+    "call-answered-late": (0, op_run(1, 4, ID, 9), op_run(2, 4, REPLY | ID, LATE), OUT, op(CALL, 0),
+                           op(CALL, 0), op(GIVE, 9), op(ANSWER)),
+    "kept-messages": (8, op_run(255, 1) * 5, OUT, op(CALL, 7), op(CALL, 7), op(GIVE, 3), op(CALL, 7),
+                      op(GIVE, 255) * 6),
+    "kept-fds": (8, op_run(1, 1, fds=3) * 340, OUT, op(CALL, 7), op(GIVE, 3), op(CALL, 7),
+                 op(GIVE, 255) * 2),
+    "kept-fds-closed": (8, op_run(1, 1, fds=3) * 340, OUT, op(CALL, 7)),
+    "kept-bytes": (8, (op_large(0xFFFFF) + REST * 6) * 18, OUT, op(CALL, 7), op(GIVE, 2),
+                   op(CALL, 7), op(GIVE, 20)),
+    "kept-no-memory": (0, op_run(3, 4), OUT, op(NO_MEMORY, 0), op(CALL, 7), op(GIVE, 9)),
+    "kept-loss": (0, op_packet(RECORDS["fds"], LOST, fds=1), op_run(1, 1), OUT, op(CALL, 7),
+                  op(GIVE, 4)),
+    "held-loss": (8, op_run(255, 1) * 4, op_run(4, 1), op_packet(RECORDS["fds"], LOST), OUT,
+                  op(CALL, 7), op(GIVE, 255) * 5),
+}
+
+
 def write(directory, name, data):
     os.makedirs(directory, exist_ok=True)
     with open(os.path.join(directory, name), "wb") as file:
@@ -130,6 +209,10 @@ def main():
         for bytes_, fds in packets:
             data += struct.pack("<BH", fds, len(bytes_)) + bytes_
         write(os.path.join(top, "channel"), name, data)
+        # The same for loop.c, whose options begin alike.
+        write(os.path.join(top, "loop"), name, bytes([options & 7]) + data[1:])
+    for name, (options, *operations) in ARRIVED.items():
+        write(os.path.join(top, "arrived"), name, bytes([options]) + b"".join(operations))
 
 
 main()
