@@ -5,6 +5,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -201,12 +202,16 @@ loop_new(struct ipc_loop **ret, const struct ipci_engine_ops *ops,
 	return 0;
 }
 
-/* A round trip through the engine, a descriptor with it, in which everything that a loop needs of a
-   kernel has a part. */
+/*
+ * A round trip through the engine, in which everything that a loop needs of a kernel has a part:
+ * one end takes no descriptors and is received from many packets at a time, the other takes some,
+ * one packet at a time.
+ */
 struct proof {
 	int fd;
-	bool given;
-	bool lost; /* this process can have no more descriptors */
+	bool given[2]; /* without, and with the descriptor */
+	bool lost;     /* this process can have no more descriptors */
+	int reason;    /* an end has closed */
 };
 
 static void
@@ -215,11 +220,14 @@ prove_message(struct ipc_channel *channel, struct ipc_message *message, void *us
 	struct proof *proof = user;
 	struct stat sent, here;
 
-	if (message->n_fds && message->size == sizeof(*proof) &&
-		ipci_sys_fstat(proof->fd, &sent) == 0 &&
-		ipci_sys_fstat(message->fds[0], &here) == 0)
-		proof->given = sent.st_dev == here.st_dev && sent.st_ino == here.st_ino;
 	(void)channel;
+	if (message->size != sizeof(*proof))
+		return;
+	if (!message->n_fds)
+		proof->given[0] = true;
+	else if (ipci_sys_fstat(proof->fd, &sent) == 0 &&
+		 ipci_sys_fstat(message->fds[0], &here) == 0)
+		proof->given[1] = sent.st_dev == here.st_dev && sent.st_ino == here.st_ino;
 }
 
 static void
@@ -232,46 +240,90 @@ prove_lost(struct ipc_channel *channel, const struct ipc_message *head, void *us
 	(void)head;
 }
 
+static void
+prove_closed(struct ipc_channel *channel, int reason, void *user)
+{
+	struct proof *proof = user;
+
+	(void)channel;
+	if (!proof->reason)
+		proof->reason = reason ? reason : -EPIPE;
+}
+
+/* A message each way, to the end of that number. Return: 0, or why one did not come. */
 static int
-prove(struct ipc_loop *loop)
+prove_ways(struct ipc_loop *loop, struct ipc_channel *const ends[2], struct proof *proof)
+{
+	struct ipc_message message = {
+		.data = proof,
+		.size = sizeof(*proof),
+		.fds = &proof->fd,
+	};
+	int r = ipc_channel_send(ends[1], &message, 0), turns;
+
+	message.n_fds = 1;
+	if (r == 0)
+		r = ipc_channel_send(ends[0], &message, 0);
+	for (turns = 0; turns < PROOF_TURNS && r >= 0 && !proof->lost && !proof->reason &&
+			!(proof->given[0] && proof->given[1]);
+		turns++)
+		r = ipc_loop_turn(loop, PROOF_TURN_MS);
+	if (r < 0 || (proof->given[0] && proof->given[1]))
+		return r < 0 ? r : 0;
+	if (proof->reason)
+		return proof->reason;
+	/* Who naps had no memory. */
+	return proof->lost ? -EMFILE : loop->nap_until_ns ? -ENOMEM : -EIO;
+}
+
+static int
+open_for_proof(struct ipc_channel *ret_ends[2])
+{
+	struct ipc_channel_options options = {.size = sizeof(options), .spin_us = -1};
+	struct ipci_deadline at_once = ipci_deadline(0);
+	int fds[2], i, r = ipci_sys_socketpair(fds);
+
+	if (r < 0)
+		return r;
+	for (i = 0; i < 2 && r == 0; i++) {
+		options.fds_max = (uint32_t)i;
+		r = ipci_channel_open_ours(&ret_ends[i], fds[i], &options);
+		if (r < 0)
+			break;
+		fds[i] = -1;
+		ipci_channel_trust(ret_ends[i]);
+	}
+	ipci_fds_close_some(fds, 2);
+	for (i = 0; i < 2 && r == 0; i++)
+		r = ipci_in_hello(ret_ends[i], &at_once);
+	return r;
+}
+
+/* ret_step: what failed, in words. */
+static int
+prove(struct ipc_loop *loop, const char **ret_step)
 {
 	static const struct ipc_channel_handler handler = {
 		.message = prove_message,
 		.lost = prove_lost,
-	};
-	const struct ipc_channel_options options = {
-		.size = sizeof(options),
-		.fds_max = 1,
-		.spin_us = -1,
+		.closed = prove_closed,
 	};
 	struct proof proof = {.fd = loop->wake.fd};
-	const struct ipc_message message = {
-		.data = &proof,
-		.size = sizeof(proof),
-		.n_fds = 1,
-		.fds = &proof.fd,
-	};
-	struct ipc_channel *a, *b;
-	int r, turns;
+	struct ipc_channel *ends[2] = {NULL, NULL};
+	int r, i;
 
-	r = ipc_channel_pair(&a, &b, &options);
-	if (r < 0)
-		return r;
-	ipci_channel_trust(a);
-	ipci_channel_trust(b);
-	r = ipc_loop_attach(loop, a, &handler, &proof);
-	if (r == 0)
-		r = ipc_loop_attach(loop, b, &handler, &proof);
-	if (r == 0)
-		r = ipc_channel_send(a, &message, 0);
-	for (turns = 0; turns < PROOF_TURNS && r >= 0 && !proof.given && !proof.lost; turns++)
-		r = ipc_loop_turn(loop, PROOF_TURN_MS);
-	/* Who naps had no memory. */
-	if (r >= 0 && !proof.given)
-		r = proof.lost ? -EMFILE : loop->nap_until_ns ? -ENOMEM : -EIO;
-	ipc_channel_close(a);
-	ipc_channel_close(b);
-	return r < 0 ? r : 0;
+	*ret_step = "io_uring, a round trip";
+	r = open_for_proof(ends);
+	for (i = 0; i < 2 && r == 0; i++)
+		r = ipc_loop_attach(loop, ends[i], &handler, &proof);
+	if (r == 0) {
+		r = prove_ways(loop, ends, &proof);
+		*ret_step = proof.given[0] ? "io_uring, a receive of a packet with a descriptor"
+		                           : "io_uring, a receive of many packets";
+	}
+	ipc_channel_close(ends[0]);
+	ipc_channel_close(ends[1]);
+	return r;
 }
 
 /* What a failure most often means here. */
@@ -301,8 +353,7 @@ create_uring(struct ipc_loop **ret, const struct ipc_loop_options *options, char
 	int r = loop_new(&loop, &ipci_engine_uring, options, &step);
 
 	if (r == 0) {
-		step = "io_uring, a round trip with a descriptor";
-		r = prove(loop);
+		r = prove(loop, &step);
 		if (r < 0)
 			loop_free(loop);
 	}
@@ -580,16 +631,49 @@ turn(struct ipc_loop *loop, struct ipci_deadline *deadline)
 	return r;
 }
 
+static bool
+is_on_stack(const pthread_attr_t *attributes, const char *address)
+{
+	void *start;
+	size_t size;
+
+	return pthread_attr_getstack(attributes, &start, &size) == 0 &&
+	       address >= (const char *)start && address < (const char *)start + size;
+}
+
+/*
+ * A turn is under way: has its function gone without having returned? It is told where the stack of
+ * the same thread has come back to where that was.
+ */
+static bool
+is_turn_left(const struct ipc_loop *loop, const char *frame)
+{
+	pthread_attr_t attributes;
+	bool left;
+
+	if (!pthread_equal(loop->turning_thread, pthread_self()) || frame < loop->turning_frame ||
+		pthread_getattr_np(pthread_self(), &attributes) != 0)
+		return false;
+	left = is_on_stack(&attributes, frame) && is_on_stack(&attributes, loop->turning_frame);
+	(void)pthread_attr_destroy(&attributes);
+	return left;
+}
+
 /* Return: 0, or why no turn may begin. */
 static int
-begin(struct ipc_loop *loop)
+begin(struct ipc_loop *loop, const char *frame)
 {
 	assert(loop);
 	if (!ipci_loop_is_ours(loop))
 		return -ECHILD;
-	if (loop->turning)
+	if (loop->turning) {
+		assert(!is_turn_left(loop, frame) &&
+			"a callback was left by longjmp(): its loop cannot go on");
 		return -EBUSY;
+	}
 	loop->turning = true;
+	loop->turning_frame = frame;
+	loop->turning_thread = pthread_self();
 	return 0;
 }
 
@@ -622,6 +706,22 @@ end(struct ipc_loop *loop)
 		settle(loop);
 }
 
+/* The end of a turn whose callback was left by the end of its thread, or an exception. */
+static void
+end_left(struct ipc_loop **turning)
+{
+	struct ipc_loop *loop = *turning;
+
+	if (!loop)
+		return;
+	if (ipci_loop_is_ours(loop)) {
+		ipci_ports_left(loop);
+		ipci_watches_left(loop);
+		ipci_timers_left(loop);
+	}
+	end(loop);
+}
+
 /* Was there a call to stop? It counts once, for what waits. */
 static bool
 stopped(struct ipc_loop *loop)
@@ -637,10 +737,12 @@ ipc_loop_turn(struct ipc_loop *loop, int timeout_ms)
 {
 	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
 	uint64_t events;
-	int r = begin(loop);
+	struct ipc_loop *turning __attribute__((cleanup(end_left))) = NULL;
+	int r = begin(loop, __builtin_frame_address(0));
 
 	if (r < 0)
 		return r;
+	turning = loop;
 	events = loop->stats.events;
 	/* What came may have been nothing to tell of: a hello, a part of a large message. */
 	do
@@ -648,6 +750,7 @@ ipc_loop_turn(struct ipc_loop *loop, int timeout_ms)
 	while (r == 0 && !loop->destroyed && loop->stats.events == events &&
 		ipci_deadline_left_ms(&deadline, ipci_sys_now_ns()) && !stopped(loop));
 	events = loop->stats.events - events;
+	turning = NULL;
 	end(loop);
 	return r < 0 ? r : (int)events;
 }
@@ -656,12 +759,15 @@ int
 ipc_loop_run(struct ipc_loop *loop)
 {
 	struct ipci_deadline deadline = ipci_deadline(-1);
-	int r = begin(loop);
+	struct ipc_loop *turning __attribute__((cleanup(end_left))) = NULL;
+	int r = begin(loop, __builtin_frame_address(0));
 
 	if (r < 0)
 		return r;
+	turning = loop;
 	while (r == 0 && !loop->destroyed && !stopped(loop))
 		r = turn(loop, &deadline);
+	turning = NULL;
 	end(loop);
 	return r;
 }

@@ -8,6 +8,7 @@
  */
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/queue.h>
 
@@ -97,6 +98,8 @@ struct ipc_loop {
 	const struct ipci_port *viewing;
 	struct ipci_arrived *lingering;
 	bool turning;
+	const char *turning_frame; /* of the function that turns, on the stack of this thread */
+	pthread_t turning_thread;
 	bool destroyed; /* within a callback: freed when that has returned */
 
 	struct ipc_watch wake; /* an eventfd */
@@ -179,6 +182,8 @@ ipci_port_wants_empty(struct ipci_port *port)
 }
 /* Its channel is being closed. */
 void ipci_port_close(struct ipci_port *port);
+/* The callback that was being made never comes back. */
+void ipci_ports_left(struct ipc_loop *loop);
 /* Give out messages of the ready ports, each its share. Return: 0, or -errno of the engine. */
 int ipci_ports_deliver(struct ipc_loop *loop);
 /* Give out what has arrived by now, before a timer that is due. Return: 0, or -errno of the engine.
@@ -207,6 +212,8 @@ int ipci_watch_init(struct ipc_watch *watch, struct ipc_loop *loop, int fd, unsi
 void ipci_watch_finish(struct ipc_watch *watch);
 /* Its event cannot be dealt with, or only by and by: it is not called for it again. */
 void ipci_watch_mask(struct ipc_watch *watch);
+/* As ipci_ports_left(). */
+void ipci_watches_left(struct ipc_loop *loop);
 /* Make the callbacks of the watches that fired. */
 void ipci_watches_call(struct ipc_loop *loop);
 void ipci_watches_finish(struct ipc_loop *loop);

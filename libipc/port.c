@@ -511,6 +511,20 @@ serve_round(struct ipc_loop *loop, unsigned int round_max)
 	return round_max - budget;
 }
 
+void
+ipci_ports_left(struct ipc_loop *loop)
+{
+	struct ipci_port *port = loop->current;
+
+	end_view(loop);
+	loop->current = NULL;
+	if (!port)
+		return;
+	if (port->channel->in.limits.fds_max)
+		ipci_budget_count(port);
+	ipci_port_ready(port);
+}
+
 int
 ipci_ports_deliver(struct ipc_loop *loop)
 {

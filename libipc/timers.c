@@ -66,6 +66,16 @@ ipci_timers_call(struct ipc_loop *loop, int64_t now_ns)
 }
 
 void
+ipci_timers_left(struct ipc_loop *loop)
+{
+	struct ipc_timer *timer = loop->current_timer;
+
+	loop->current_timer = NULL;
+	if (timer && (timer->stopped || timer->node.index == IPCI_HEAP_NOWHERE))
+		free(timer);
+}
+
+void
 ipci_timers_finish(struct ipc_loop *loop)
 {
 	struct ipc_timer *timer;

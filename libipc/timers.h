@@ -18,6 +18,9 @@
 /* Make the callbacks of those that are due. */
 void ipci_timers_call(struct ipc_loop *loop, int64_t now_ns);
 
+/* The callback that was being made never comes back. */
+void ipci_timers_left(struct ipc_loop *loop);
+
 void ipci_timers_finish(struct ipc_loop *loop);
 
 /*

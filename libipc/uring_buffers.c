@@ -109,14 +109,20 @@ ipci_uring_buffers_map(struct ipci_engine *engine)
 	}
 	/* Page-aligned, as the kernel wants it: a buffer's size is a multiple of a page's. */
 	engine->returns = (struct io_uring_buf_ring *)(void *)(engine->memory + size);
-	return ipci_sys_keep_from_fork(engine->memory, engine->memory_size);
+	/* The kernel has pinned the ring's pages: were they copied for a child, it would go on with
+	   those that this process no longer has. The buffers it finds by their addresses; a child
+	   that a callback forks reads on in its copies. */
+	return ipci_sys_keep_from_fork(
+		engine->returns, engine->n_buffers * sizeof(struct io_uring_buf));
 }
 
 void
 ipci_uring_buffers_unmap(struct ipci_engine *engine, bool ours)
 {
-	if (ours)
-		ipci_sys_unmap(engine->memory, engine->memory_size);
+	size_t size = (size_t)engine->n_buffers * IPCI_URING_BUFFER_SIZE;
+
+	/* Behind the buffers a child may have mapped something else by now. */
+	ipci_sys_unmap(engine->memory, ours ? engine->memory_size : size);
 	free(engine->buffers);
 	free(engine->spare);
 }

@@ -59,6 +59,26 @@ call(struct ipc_watch *watch)
 	loop->current_watch = NULL;
 }
 
+/* Its callback has returned, or never will. */
+static void
+called(struct ipc_loop *loop, struct ipc_watch *watch)
+{
+	if (watch->stopped)
+		free(watch);
+	else if (loop->ops->watch_again && !watch->masked && !ipci_loop_is_over(loop))
+		loop->ops->watch_again(loop->engine, watch);
+}
+
+void
+ipci_watches_left(struct ipc_loop *loop)
+{
+	struct ipc_watch *watch = loop->current_watch;
+
+	loop->current_watch = NULL;
+	if (watch)
+		called(loop, watch);
+}
+
 void
 ipci_watches_call(struct ipc_loop *loop)
 {
@@ -68,10 +88,7 @@ ipci_watches_call(struct ipc_loop *loop)
 		not_fired(watch);
 		if (is_still_so(watch))
 			call(watch);
-		if (watch->stopped)
-			free(watch);
-		else if (loop->ops->watch_again && !watch->masked && !ipci_loop_is_over(loop))
-			loop->ops->watch_again(loop->engine, watch);
+		called(loop, watch);
 	}
 }
 

@@ -485,11 +485,31 @@ is_end_known(struct ipc_worker *worker, int64_t now_ns)
 	return reap(worker) == 0 || now_ns - worker->dead_ns >= (int64_t)TRACED_MS * NS_PER_MS;
 }
 
+/* Callbacks of a worker: none may come back. */
+struct callbacks {
+	struct ipc_worker *worker;
+	bool taken;
+};
+
+static void
+callbacks_left(struct callbacks *callbacks)
+{
+	struct ipc_worker *worker = callbacks->worker;
+
+	if (callbacks->taken || worker->taken != &callbacks->taken)
+		return;
+	worker->taken = NULL;
+	/* The rest comes in another turn. */
+	if (is_ours(worker))
+		ipci_timer_set(worker->again, ipci_sys_now_ns());
+}
+
 static void
 see_death(struct ipc_worker *worker)
 {
+	struct callbacks callbacks __attribute__((cleanup(callbacks_left))) = {.worker = worker};
 	int64_t now_ns = ipci_sys_now_ns();
-	bool taken = false;
+	bool *taken = &callbacks.taken;
 	int r;
 
 	if (!worker->dead_ns)
@@ -498,9 +518,9 @@ see_death(struct ipc_worker *worker)
 		look_again(worker, now_ns);
 		return;
 	}
-	worker->taken = &taken;
-	r = give_last(worker, &taken);
-	if (is_over(worker, &taken))
+	worker->taken = taken;
+	r = give_last(worker, taken);
+	if (is_over(worker, taken))
 		return;
 	worker->taken = NULL;
 	if (r > 0)

@@ -793,6 +793,65 @@ forks_amid_traffic_disturb_nothing(void **state)
 	fixture_close(&f);
 }
 
+/* What a child reads on: its payload, and its descriptor. */
+static void
+fork_and_read(struct ear *ear, struct ipc_channel *channel, struct ipc_message *message)
+{
+	unsigned int *n = ear->arg;
+	pid_t pid = fork();
+
+	(void)channel;
+	check(pid >= 0);
+	if (pid > 0) {
+		child_end(pid);
+		check(is_filled(message->data, message->size, *n));
+		++*n;
+		return;
+	}
+	check(is_filled(message->data, message->size, *n));
+	if (message->n_fds)
+		check(ipc_message_take_fd(message, 0) >= 0);
+	/* It is there for as long as the child's copy of the loop. */
+	ipc_loop_destroy(ear->loop);
+	_exit(0);
+}
+
+static void
+a_child_of_a_fork_within_message_reads_the_payload(void **state)
+{
+	static const struct ipc_channel_options kinds[] = {
+		{.size = sizeof(kinds[0])},
+		{.size = sizeof(kinds[0]), .fds_max = 1},
+		{.size = sizeof(kinds[0]), .record_max = 1U << 20},
+	};
+	static const size_t sizes[] = {1, 5000, 60000, 150000};
+	static unsigned char payload[150000];
+	unsigned int kind, i, n;
+	int fd = STDERR_FILENO;
+
+	(void)state;
+	for (kind = 0; kind < 3; kind++) {
+		struct ipc_loop *loop = loop_open(NULL);
+		struct ear ear = {.on_message = fork_and_read, .arg = &n};
+		struct ipc_channel *own, *peer;
+
+		n = 0;
+		pair_open(&own, &peer, &kinds[kind]);
+		ear_attach(&ear, loop, own);
+		for (i = 0; i < 4; i++) {
+			struct ipc_message message = {
+				.data = payload, .size = sizes[i], .n_fds = kind == 1, .fds = &fd};
+
+			fill(payload, sizes[i], i);
+			check_equal(ipc_channel_send(peer, &message, 0), 0);
+			turn_until(loop, n == i + 1);
+		}
+		ipc_channel_close(own);
+		ipc_channel_close(peer);
+		ipc_loop_destroy(loop);
+	}
+}
+
 int
 main(void)
 {
@@ -810,6 +869,7 @@ main(void)
 		loop_test(what_was_sent_is_not_in_a_childs_memory),
 		loop_test(a_child_may_have_a_loop_of_its_own),
 		loop_test(a_fork_within_a_callback_disturbs_nothing),
+		loop_test(a_child_of_a_fork_within_message_reads_the_payload),
 		loop_test(a_child_that_returns_into_the_turn_is_told_and_called_no_more),
 		loop_test(a_childs_copies_do_not_touch_the_parents_descriptor),
 		loop_test(forks_amid_traffic_disturb_nothing),

@@ -73,6 +73,8 @@ static unsigned int n_altered, n_overtaken;
 static unsigned int n_ended;
 /* The next ring is as small as can be. */
 static bool small_ring;
+/* A kernel that knows no such receives. */
+static enum { KNOWS_ALL, KNOWS_NO_MANY, KNOWS_NO_ONE } kernel;
 
 /* Requests that the kernel is not shown, and what they end with. */
 static struct {
@@ -172,12 +174,40 @@ cut_short(struct io_uring_sqe *sqe)
 	n_altered++;
 }
 
+/* The kernel is not shown the request, which ends with this error. */
+static void
+refuse_later(struct io_uring_sqe *sqe, int error)
+{
+	uint64_t about = sqe->user_data;
+
+	check(n_refused < sizeof(refused) / sizeof(refused[0]));
+	refused[n_refused].about = about;
+	refused[n_refused++].error = error;
+	n_altered++;
+	io_uring_prep_nop(sqe);
+	io_uring_sqe_set_data64(sqe, about);
+}
+
+static bool
+is_unknown(const struct io_uring_sqe *sqe)
+{
+	bool is_many = sqe->ioprio & IORING_RECV_MULTISHOT;
+
+	if (kernel == KNOWS_ALL || (sqe->user_data & IPCI_KIND_MASK) != IPCI_KIND_RECEIVE)
+		return false;
+	return is_many == (kernel == KNOWS_NO_MANY);
+}
+
 void
 ipci_seam_submit(struct io_uring_sqe *sqe)
 {
 	uint64_t about = sqe->user_data;
 	int error;
 
+	if (is_unknown(sqe)) {
+		refuse_later(sqe, -EINVAL);
+		return;
+	}
 	if (!altering)
 		return;
 	if (altering->late)
@@ -188,12 +218,7 @@ ipci_seam_submit(struct io_uring_sqe *sqe)
 			cut_short(sqe);
 		return;
 	}
-	check(n_refused < sizeof(refused) / sizeof(refused[0]));
-	refused[n_refused].about = about;
-	refused[n_refused++].error = error;
-	n_altered++;
-	io_uring_prep_nop(sqe);
-	io_uring_sqe_set_data64(sqe, about);
+	refuse_later(sqe, error);
 }
 
 /* Give a request that the kernel was not shown its end. */
@@ -676,6 +701,39 @@ a_send_that_met_the_peers_exit_is_told_at_the_end(void **state)
 	ipc_loop_destroy(loop);
 }
 
+/* Each way to receive that a loop may use is proved: else it would close channels that came later.
+ */
+static void
+a_kernel_without_one_way_to_receive_is_left_to_epoll(void **state)
+{
+	static const char *const words[] = {
+		[KNOWS_NO_MANY] = "a receive of many packets",
+		[KNOWS_NO_ONE] = "a receive of a packet with a descriptor",
+	};
+	struct ipc_loop_options options = {.size = sizeof(options)};
+	struct ipc_loop *loop;
+
+	(void)state;
+	check_equal(unsetenv("LIBIPC_ENGINE"), 0);
+	for (kernel = KNOWS_NO_MANY; kernel <= KNOWS_NO_ONE; kernel++) {
+		alterations_reset();
+		options.engine = IPC_ENGINE_AUTO;
+		check_equal(ipc_loop_create(&loop, &options), 0);
+		check_equal(strcmp(ipc_loop_engine(loop), "epoll"), 0);
+		check(strstr(ipc_loop_engine_reason(loop), words[kernel]));
+		ipc_loop_destroy(loop);
+		options.engine = IPC_ENGINE_URING;
+		check_equal(ipc_loop_create(&loop, &options), -EINVAL);
+		check_equal(n_refused, 0);
+	}
+	kernel = KNOWS_ALL;
+	options.engine = IPC_ENGINE_AUTO;
+	check_equal(ipc_loop_create(&loop, &options), 0);
+	check_equal(strcmp(ipc_loop_engine(loop), "io_uring"), 0);
+	ipc_loop_destroy(loop);
+	check_equal(setenv("LIBIPC_ENGINE", "uring", 1), 0);
+}
+
 int
 main(void)
 {
@@ -685,6 +743,7 @@ main(void)
 		loop_test(receives_that_a_full_queue_ends_go_on),
 		loop_test(destroyed_amid_alterations_nothing_is_lost),
 		loop_test(a_send_that_met_the_peers_exit_is_told_at_the_end),
+		loop_test(a_kernel_without_one_way_to_receive_is_left_to_epoll),
 	};
 
 	/* The other engine has no completions. */

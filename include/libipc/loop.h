@@ -26,8 +26,14 @@
  * and watches, destroy the loop. It is never called from within another one, and only from
  * ipc_loop_turn() and ipc_loop_run(), which it must not call (-EBUSY).
  *
- * Fairness: while others wait, a channel is given IPC_LOOP_SHARE messages at a time, each
- * in its turn; and a turn gives out no more than IPC_LOOP_TURN.
+ * Fairness: messages are given out in rounds over all channels that have some, and what has come
+ * meanwhile has its part in the next round. A round gives out IPC_LOOP_TURN messages, each of n
+ * channels its n-th part of them: IPC_LOOP_SHARE at most, and one, or 253 where it takes
+ * descriptors, at least. So does a turn, which may have many rounds. A message waits for two rounds
+ * at most, on io_uring for three, whatever others send.
+ *
+ * Order: what has arrived comes before what is overdue. Where a timer is due all is given out first
+ * that had arrived by then: 1024 packets of each channel, and a million messages of all, at most.
  *
  * Results are those of channel.h. Programmer's errors are asserted.
  *
@@ -37,12 +43,22 @@
  * gone, or not asleep where no signal wakes it (in vfork(2), for example).
  *
  * Trust: a peer can break its own channel and nothing else. Of a channel that takes descriptors one
- * packet at a time is received, with 253 of them at most, before its messages are given out.
+ * packet at a time is received, with 253 of them at most, before its messages are given out; and of
+ * all channels together no more than a quarter of RLIMIT_NOFILE's soft limit is here, or one
+ * packet's, and on io_uring as many again on their way. The limit may change. A large message whose
+ * rest does not come may lose its descriptors to those that wait, the channel that has the most
+ * first: lost() tells.
  *
  * Fork: a loop belongs to the process that made it. In a child each function answers -ECHILD,
  * but destroy, which frees the copy, and close and detach, which free their part. Before that, or
  * execve(2), a child holds descriptors of the loop: it should destroy its copy or close everything
- * that it does not use.
+ * that it does not use. In the child of a fork within message() the message can be read, and its
+ * descriptors taken, until that copy is destroyed or its channel closed.
+ *
+ * A callback that never returns: when its thread ends in it, by pthread_exit(3) or
+ * pthread_cancel(3), or a C++ exception leaves it, the turn is over as if it had returned, and the
+ * loop goes on, in another thread as the case may be. By longjmp(3) it may not be left: that is
+ * asserted where it can be seen.
  */
 
 #include <stddef.h>
@@ -70,13 +86,13 @@ extern "C" {
 struct ipc_loop;
 
 enum ipc_engine {
-	IPC_ENGINE_AUTO, /* io_uring, if a round trip with a descriptor proves that it works; else
+	IPC_ENGINE_AUTO, /* io_uring, if a round trip proves that each way to receive works; else
 	                    epoll */
 	IPC_ENGINE_URING,
 	IPC_ENGINE_EPOLL
 };
 
-/* Messages that one channel is given while others wait, and that one turn gives out. */
+/* Messages that one channel is given while others wait, and that one round or turn gives out. */
 #define IPC_LOOP_SHARE 1024U
 #define IPC_LOOP_TURN  16384U
 
@@ -202,7 +218,8 @@ void ipc_loop_stop(struct ipc_loop *loop);
 int ipc_loop_fd(struct ipc_loop *loop);
 
 /*
- * Timers. Times are in milliseconds, by CLOCK_MONOTONIC; a timer is never early.
+ * Timers. Times are in milliseconds, by CLOCK_MONOTONIC; a timer is never early, and comes after
+ * what has arrived (Order, above).
  */
 struct ipc_timer;
 typedef void ipc_timer_fn(struct ipc_timer *timer, void *user);

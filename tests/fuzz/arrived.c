@@ -166,7 +166,7 @@ hand_over(struct packet *packet)
 		ipci_in_arrive(&world.channel->in, &packet->arrived);
 		return;
 	}
-	ipci_control_collect(&message, &set);
+	(void)ipci_control_collect(&message, &set, NULL);
 	ipci_fds_close(&set);
 	release(&packet->arrived);
 }
@@ -457,7 +457,7 @@ drop_all(struct ipci_arrived *arrived)
 			.msg_control = arrived->control,
 			.msg_controllen = arrived->control_size,
 		};
-		ipci_control_collect(&message, &set);
+		(void)ipci_control_collect(&message, &set, NULL);
 		ipci_fds_close(&set);
 		arrived->release(arrived);
 	}
