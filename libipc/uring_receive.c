@@ -143,6 +143,9 @@ starve(struct ipci_engine *engine, struct ipci_uring_port *up)
 	up->is_starved = true;
 	if (ipci_uring_buffers_want_more(engine) || engine->n_scarce)
 		return;
+	/* Few ports have enough, for each is paused when it is that far behind. */
+	if (engine->loop->packets.n_ports * BEHIND_MAX <= engine->n_buffers)
+		return;
 	engine->scarce = IPCI_MIN(IPCI_MAX(2 * engine->scarce, SCARCE_MIN), SCARCE_MAX);
 	engine->n_scarce = engine->scarce;
 }
