@@ -37,8 +37,8 @@ const char *role_program(void);
 
 /*
  * Skip where valgrind plays the kernel. Of version 3.19 it knows neither pidfd_open(2) nor
- * pidfd_send_signal(2), without which no function is a worker and none is signalled. What is left of
- * programs works.
+ * pidfd_send_signal(2), without which no function is a worker and none is signalled. What is left
+ * of programs works.
  */
 void skip_without_pidfds(void);
 
