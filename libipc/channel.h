@@ -113,7 +113,8 @@ struct ipci_in {
 	struct ipci_limits limits; /* what this end takes */
 	uint8_t *buffer;           /* a record, or a large message behind its head */
 	size_t buffer_size;
-	bool ended; /* end of stream was seen */
+	bool ended;  /* end of stream was seen */
+	bool ending; /* an engine has brought it: the socket has the last word */
 
 	struct ipci_arrived *arrived; /* the oldest; they come before what the socket has */
 	struct ipci_arrived **arrived_tail;

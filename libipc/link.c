@@ -282,6 +282,21 @@ ipci_link_send(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 	return 0;
 }
 
+/*
+ * A receive has said that the stream has ended. Linux looks at the queue first, finds it empty, and
+ * then at whether the peer is gone: what the peer sent in between, before it went, is still there
+ * (seen on 6.1 and 6.12). After that nothing can come any more, so a second look is sure. Return:
+ * what it found, or 0.
+ */
+static ssize_t
+look_behind_end(struct transfer *transfer)
+{
+	ssize_t r = move(transfer, MSG_DONTWAIT);
+
+	/* The peer lives, and has sent a packet without a byte. */
+	return r == -EAGAIN ? 0 : r;
+}
+
 static int
 recv_plain(struct ipci_lane *lane, const struct iovec *part, struct ipci_arrival *ret_arrival,
 	struct ipci_deadline *deadline)
@@ -291,7 +306,7 @@ recv_plain(struct ipci_lane *lane, const struct iovec *part, struct ipci_arrival
 
 	ipci_count_add(&lane->counts->syscalls, 1);
 	r = ipci_sys_recv(lane->fd, part->iov_base, part->iov_len, first_flags(lane, deadline));
-	if (ipci_unlikely(r < 0)) {
+	if (ipci_unlikely(r <= 0)) {
 		transfer = (struct transfer){
 			.lane = lane,
 			.message = {.msg_iov = (struct iovec *)part, .msg_iovlen = 1},
@@ -302,6 +317,8 @@ recv_plain(struct ipci_lane *lane, const struct iovec *part, struct ipci_arrival
 			r = move(&transfer, first_flags(lane, deadline));
 		if (r < 0)
 			r = complete(&transfer, r, deadline);
+		if (r == 0)
+			r = look_behind_end(&transfer);
 		if (r < 0)
 			return (int)r;
 	}
@@ -364,6 +381,15 @@ ipci_link_recv(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 		return (int)r;
 
 	complete_set = ipci_link_collect(lane, &transfer.message, set);
+	/* Only a packet brings descriptors, be it one without a byte. */
+	if (r == 0 && !set->n && complete_set) {
+		if (!lane->fds_clean)
+			transfer.message.msg_controllen = sizeof(control.bytes);
+		r = look_behind_end(&transfer);
+		if (r < 0)
+			return (int)r;
+		complete_set = ipci_link_collect(lane, &transfer.message, set);
+	}
 	*ret_arrival = (struct ipci_arrival){
 		.size = (size_t)r,
 		.truncated = transfer.message.msg_flags & MSG_TRUNC,

@@ -63,6 +63,7 @@ ipci_in_arrive(struct ipci_in *in, struct ipci_arrived *arrived)
 	*in->arrived_tail = arrived;
 	in->arrived_tail = &arrived->next;
 	in->n_arrived++;
+	in->ending |= !arrived->arrival.size;
 	ipci_count_add(&in->counts.records, arrived->arrival.size > 0);
 	ipci_count_add(&in->counts.bytes, arrived->arrival.size);
 	IPCI_PROBE2(packet__received, in->lane.fd, (ssize_t)arrived->arrival.size);
@@ -152,7 +153,7 @@ copy_arrived(struct ipci_in *in, const struct iovec *parts, unsigned int n_parts
 static bool
 may_read(struct ipci_in *in)
 {
-	if (ipci_likely(!in->metered))
+	if (ipci_likely(!in->metered) || in->ending)
 		return true;
 	if (!in->credit)
 		return false;
@@ -166,10 +167,20 @@ static int
 received_nothing(struct ipci_in *in, int error, struct ipci_arrival *ret_arrival)
 {
 	in->credit = 0;
+	in->ending = false;
 	if (error != -ENOTCONN)
 		return error;
 	*ret_arrival = (struct ipci_arrival){.size = 0};
 	return 0;
+}
+
+/* The kernel may have told an engine of the end too early, see link.c: the socket is asked. An end
+   with descriptors is a packet without a byte. */
+static void
+doubt_ends(struct ipci_in *in)
+{
+	while (in->arrived && !in->arrived->arrival.size && !in->arrived->control_size)
+		discard(in, next_arrived(in));
 }
 
 /* The next packet, which is no record of messages, into the parts: no descriptors belong to it. */
@@ -180,6 +191,7 @@ receive_parts(struct ipci_in *in, const struct iovec *parts, unsigned int n_part
 	struct ipci_fds set;
 	int r;
 
+	doubt_ends(in);
 	if (in->arrived) {
 		copy_arrived(in, parts, n_parts, ret_arrival);
 		return 0;
@@ -204,6 +216,7 @@ receive_packet(struct ipci_in *in, const uint8_t **ret_packet, struct ipci_arriv
 	int r;
 
 	*ret_packet = in->buffer;
+	doubt_ends(in);
 	if (in->arrived) {
 		in->in_hand = next_arrived(in);
 		collect_arrived(in, in->in_hand, &in->fds);
@@ -293,6 +306,7 @@ ipci_in_forget(struct ipci_in *in)
 	in->arrived = NULL;
 	in->arrived_tail = &in->arrived;
 	in->n_arrived = 0;
+	in->ending = false;
 }
 
 int

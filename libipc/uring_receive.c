@@ -250,7 +250,7 @@ arm_receives(struct ipci_engine *engine)
 		ipci_uring_no_receive(engine, up);
 		/* Paused: it is armed again when it has given everything out. */
 		if (up->port->channel->in.n_arrived >= behind_max(engine, up) ||
-			up->port->channel->in.held_up)
+			up->port->channel->in.held_up || up->port->channel->in.ending)
 			continue;
 		up->way = choose_way(engine, up);
 		if (!arm_hangup(engine, up) || !arm_receive(engine, up)) {
