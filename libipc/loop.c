@@ -668,7 +668,7 @@ begin(struct ipc_loop *loop, const char *frame)
 		return -ECHILD;
 	if (loop->turning) {
 		assert(!is_turn_left(loop, frame) &&
-			"a callback was left by longjmp(): its loop cannot go on");
+			"a callback was left by longjmp() or an exception: its loop cannot go on");
 		return -EBUSY;
 	}
 	loop->turning = true;
@@ -706,14 +706,12 @@ end(struct ipc_loop *loop)
 		settle(loop);
 }
 
-/* The end of a turn whose callback was left by the end of its thread, or an exception. */
+/* The end of a turn whose callback was left by the end of its thread. */
 static void
-end_left(struct ipc_loop **turning)
+end_left(void *arg)
 {
-	struct ipc_loop *loop = *turning;
+	struct ipc_loop *loop = arg;
 
-	if (!loop)
-		return;
 	if (ipci_loop_is_ours(loop)) {
 		ipci_ports_left(loop);
 		ipci_watches_left(loop);
@@ -732,25 +730,56 @@ stopped(struct ipc_loop *loop)
 	return true;
 }
 
+/* Turn until something has happened. Return: 0, or -errno. */
+static int
+turn_for_events(struct ipc_loop *loop, struct ipci_deadline *deadline)
+{
+	uint64_t events = loop->stats.events;
+	int r;
+
+	/* What came may have been nothing to tell of: a hello, a part of a large message. */
+	do
+		r = turn(loop, deadline);
+	while (r == 0 && !loop->destroyed && loop->stats.events == events &&
+		ipci_deadline_left_ms(deadline, ipci_sys_now_ns()) && !stopped(loop));
+	return r;
+}
+
+static int
+turn_until_stopped(struct ipc_loop *loop, struct ipci_deadline *deadline)
+{
+	int r = 0;
+
+	while (r == 0 && !loop->destroyed && !stopped(loop))
+		r = turn(loop, deadline);
+	return r;
+}
+
+/* Turns, any of whose callbacks may be left by the end of its thread. */
+static int
+turn_or_leave(struct ipc_loop *loop, struct ipci_deadline *deadline,
+	int (*turns)(struct ipc_loop *loop, struct ipci_deadline *deadline))
+{
+	int r;
+
+	pthread_cleanup_push(end_left, loop);
+	r = turns(loop, deadline);
+	pthread_cleanup_pop(0);
+	return r;
+}
+
 int
 ipc_loop_turn(struct ipc_loop *loop, int timeout_ms)
 {
 	struct ipci_deadline deadline = ipci_deadline(timeout_ms);
 	uint64_t events;
-	struct ipc_loop *turning __attribute__((cleanup(end_left))) = NULL;
 	int r = begin(loop, __builtin_frame_address(0));
 
 	if (r < 0)
 		return r;
-	turning = loop;
 	events = loop->stats.events;
-	/* What came may have been nothing to tell of: a hello, a part of a large message. */
-	do
-		r = turn(loop, &deadline);
-	while (r == 0 && !loop->destroyed && loop->stats.events == events &&
-		ipci_deadline_left_ms(&deadline, ipci_sys_now_ns()) && !stopped(loop));
+	r = turn_or_leave(loop, &deadline, turn_for_events);
 	events = loop->stats.events - events;
-	turning = NULL;
 	end(loop);
 	return r < 0 ? r : (int)events;
 }
@@ -759,15 +788,11 @@ int
 ipc_loop_run(struct ipc_loop *loop)
 {
 	struct ipci_deadline deadline = ipci_deadline(-1);
-	struct ipc_loop *turning __attribute__((cleanup(end_left))) = NULL;
 	int r = begin(loop, __builtin_frame_address(0));
 
 	if (r < 0)
 		return r;
-	turning = loop;
-	while (r == 0 && !loop->destroyed && !stopped(loop))
-		r = turn(loop, &deadline);
-	turning = NULL;
+	r = turn_or_leave(loop, &deadline, turn_until_stopped);
 	end(loop);
 	return r;
 }

@@ -492,8 +492,9 @@ struct callbacks {
 };
 
 static void
-callbacks_left(struct callbacks *callbacks)
+callbacks_left(void *arg)
 {
+	const struct callbacks *callbacks = arg;
 	struct ipc_worker *worker = callbacks->worker;
 
 	if (callbacks->taken || worker->taken != &callbacks->taken)
@@ -504,12 +505,23 @@ callbacks_left(struct callbacks *callbacks)
 		ipci_timer_set(worker->again, ipci_sys_now_ns());
 }
 
+/* As give_last(), whose callbacks may be left by the end of their thread. */
+static int
+give_last_or_leave(struct callbacks *callbacks)
+{
+	int r;
+
+	pthread_cleanup_push(callbacks_left, callbacks);
+	r = give_last(callbacks->worker, &callbacks->taken);
+	pthread_cleanup_pop(0);
+	return r;
+}
+
 static void
 see_death(struct ipc_worker *worker)
 {
-	struct callbacks callbacks __attribute__((cleanup(callbacks_left))) = {.worker = worker};
+	struct callbacks callbacks = {.worker = worker};
 	int64_t now_ns = ipci_sys_now_ns();
-	bool *taken = &callbacks.taken;
 	int r;
 
 	if (!worker->dead_ns)
@@ -518,9 +530,9 @@ see_death(struct ipc_worker *worker)
 		look_again(worker, now_ns);
 		return;
 	}
-	worker->taken = taken;
-	r = give_last(worker, taken);
-	if (is_over(worker, taken))
+	worker->taken = &callbacks.taken;
+	r = give_last_or_leave(&callbacks);
+	if (is_over(worker, &callbacks.taken))
 		return;
 	worker->taken = NULL;
 	if (r > 0)
