@@ -352,10 +352,12 @@ close_socket(struct ipci_lane *in)
 {
 	int fd = in->fd;
 
-	if (!in->closes_here && !in->fds_clean && ipci_sys_poll(fd, POLLIN, 0) != 0)
-		ipci_link_close_fds(in, &fd, 1);
-	else
+	if (in->closes_here || in->fds_clean || ipci_sys_poll(fd, POLLIN, 0) == 0) {
 		(void)ipci_sys_close(fd);
+		return;
+	}
+	ipci_link_close_fds(in, &fd, 1);
+	ipci_closer_await_all(in->closer);
 }
 
 static void

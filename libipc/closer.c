@@ -265,6 +265,24 @@ ipci_closer_await(struct ipci_closer *closer, bool patient, struct ipci_deadline
 	return r;
 }
 
+void
+ipci_closer_await_all(struct ipci_closer *closer)
+{
+	int64_t until_ns = ipci_sys_now_ns() + IPCI_CLOSER_ALL_NS;
+	int state;
+
+	if (!closer || closer->generation != ipci_sys_generation())
+		return;
+	(void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+	pthread_mutex_lock(&closer->lock);
+	closer->is_awaited = true;
+	while (n_left(closer) && ipci_sys_now_ns() < until_ns)
+		await_change(closer, until_ns);
+	closer->is_awaited = false;
+	pthread_mutex_unlock(&closer->lock);
+	(void)pthread_setcancelstate(state, &state);
+}
+
 struct ipci_closer *
 ipci_closer_free(struct ipci_closer *closer)
 {

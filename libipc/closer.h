@@ -33,6 +33,9 @@
 /* One that takes so long to be closed ends its channel, if others wait. */
 #define IPCI_CLOSER_STUCK_NS 1000000000
 
+/* A channel's socket is waited for so long: who closes a channel counts on its peer's seeing it. */
+#define IPCI_CLOSER_ALL_NS 10000000
+
 /* The thread's name. */
 #define IPCI_CLOSER_NAME "ipc-closer"
 
@@ -50,6 +53,9 @@ void ipci_closer_close(struct ipci_closer **closer, int *fds, unsigned int n);
  * Return: 0, or -EAGAIN, -ETIMEDOUT, or -EPROTO: it is stuck.
  */
 int ipci_closer_await(struct ipci_closer *closer, bool patient, struct ipci_deadline *deadline);
+
+/* Wait until all are closed, IPCI_CLOSER_ALL_NS at most. NULL is fine. */
+void ipci_closer_await_all(struct ipci_closer *closer);
 
 /* Free it; what it was given is closed all the same. NULL is fine. Return: NULL. */
 struct ipci_closer *ipci_closer_free(struct ipci_closer *closer);

@@ -282,24 +282,31 @@ ipci_link_send(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 	return 0;
 }
 
-/*
- * A receive has said that the stream has ended. Linux looks at the queue first, finds it empty, and
- * then at whether the peer is gone: what the peer sent in between, before it went, is still there
- * (seen on 6.1 and 6.12). After that nothing can come any more, so a second look is sure. Return:
- * what it found, or 0.
- */
-static ssize_t
-look_behind_end(struct transfer *transfer)
+bool
+ipci_link_has_hung_up(const struct ipci_lane *lane)
 {
-	ssize_t r = move(transfer, MSG_DONTWAIT);
+	int r = ipci_sys_poll(lane->fd, POLLRDHUP, 0);
 
-	/* The peer lives, and has sent a packet without a byte. */
-	return r == -EAGAIN ? 0 : r;
+	return r > 0 && r & (POLLRDHUP | POLLHUP);
+}
+
+/*
+ * A receive has said that the stream has ended: is another to be tried?
+ *
+ * Linux looks at the queue first, finds it empty, and then at whether the peer is gone: what the
+ * peer sent in between, before it went, is still there (seen on 6.1 and 6.12). After that nothing
+ * can come any more, so a second look is sure. A peer that is still there has sent a packet without
+ * a byte, which is the end, too.
+ */
+static bool
+is_end_doubtful(const struct ipci_lane *lane, bool is_second)
+{
+	return !is_second && ipci_link_has_hung_up(lane);
 }
 
 static int
-recv_plain(struct ipci_lane *lane, const struct iovec *part, struct ipci_arrival *ret_arrival,
-	struct ipci_deadline *deadline)
+recv_plain(struct ipci_lane *lane, const struct iovec *part, bool is_second,
+	struct ipci_arrival *ret_arrival, struct ipci_deadline *deadline)
 {
 	struct transfer transfer;
 	ssize_t r;
@@ -317,8 +324,8 @@ recv_plain(struct ipci_lane *lane, const struct iovec *part, struct ipci_arrival
 			r = move(&transfer, first_flags(lane, deadline));
 		if (r < 0)
 			r = complete(&transfer, r, deadline);
-		if (r == 0)
-			r = look_behind_end(&transfer);
+		if (r == 0 && is_end_doubtful(lane, is_second))
+			r = move(&transfer, MSG_DONTWAIT);
 		if (r < 0)
 			return (int)r;
 	}
@@ -356,11 +363,12 @@ ipci_link_recv(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 {
 	struct ipci_control control;
 	struct transfer transfer;
-	bool complete_set;
+	bool complete_set, is_second = lane->is_end_doubted;
 	ssize_t r;
 
+	lane->is_end_doubted = false;
 	if (n_parts == 1 && lane->fds_clean)
-		return recv_plain(lane, parts, ret_arrival, deadline);
+		return recv_plain(lane, parts, is_second, ret_arrival, deadline);
 
 	transfer = (struct transfer){
 		.lane = lane,
@@ -382,10 +390,10 @@ ipci_link_recv(struct ipci_lane *lane, const struct iovec *parts, unsigned int n
 
 	complete_set = ipci_link_collect(lane, &transfer.message, set);
 	/* Only a packet brings descriptors, be it one without a byte. */
-	if (r == 0 && !set->n && complete_set) {
+	if (r == 0 && !set->n && complete_set && is_end_doubtful(lane, is_second)) {
 		if (!lane->fds_clean)
 			transfer.message.msg_controllen = sizeof(control.bytes);
-		r = look_behind_end(&transfer);
+		r = move(&transfer, MSG_DONTWAIT);
 		if (r < 0)
 			return (int)r;
 		complete_set = ipci_link_collect(lane, &transfer.message, set);

@@ -24,6 +24,8 @@ struct ipci_lane {
 	bool fds_clean;  /* and none came before: none need be looked for */
 	/* A send met a peer that was no more: see ipci_link_send(). The other lane's to read. */
 	atomic_bool refused;
+	/* The end was told by another receive: this lane's next one is the second look at it. */
+	bool is_end_doubted;
 	bool closes_here; /* the peer may delay this thread: what it sent is closed by it */
 	struct ipci_closer *closer; /* else by this; NULL until there is something */
 	struct ipci_wait wait;
@@ -80,6 +82,9 @@ ipci_link_close_set(struct ipci_lane *lane, struct ipci_fds *set)
 /* Take what a received message carries into the set, which is empty. Return: as
    ipci_control_collect(). */
 bool ipci_link_collect(struct ipci_lane *lane, struct msghdr *message, struct ipci_fds *set);
+
+/* Is the peer gone, or has it ended this direction? What it sent before may be to be received. */
+bool ipci_link_has_hung_up(const struct ipci_lane *lane);
 
 /* Let a lane of a socket that takes no descriptors be clean, if that can be seen now. */
 void ipci_link_look_clean(struct ipci_lane *lane);

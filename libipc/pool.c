@@ -38,6 +38,7 @@ struct ipc_pool {
 	int64_t armed_ns;     /* when it is due */
 	unsigned int entered; /* calls that use the pool, one within the other */
 	unsigned int turning; /* of those, up to a drain that turns the loop; 0: there is none */
+	bool is_called_back;  /* within a callback of the loop's */
 	bool destroyed;       /* freed by the last of those */
 	bool drained;
 	bool interrupted; /* a drain, while it turned the loop */
@@ -107,18 +108,35 @@ reap_undying(struct ipc_pool *pool)
 	pool->n_undying = n;
 }
 
+/* Of the loop's callbacks none is within another. */
+static void
+enter_from_loop(struct ipc_pool *pool)
+{
+	assert(!pool->is_called_back &&
+		"a pool's function was left by longjmp(), an exception or the end of its thread");
+	pool->is_called_back = true;
+	enter(pool);
+}
+
+static void
+leave_to_loop(struct ipc_pool *pool)
+{
+	pool->is_called_back = false;
+	leave(pool);
+}
+
 static void
 on_time(struct ipc_timer *timer, void *user)
 {
 	struct ipc_pool *pool = user;
 
 	(void)timer;
-	enter(pool);
+	enter_from_loop(pool);
 	pool->armed_ns = INT64_MAX;
 	if (pool->n_undying)
 		reap_undying(pool);
 	ipci_dispatch_tick(&pool->dispatch, ipci_sys_now_ns());
-	leave(pool);
+	leave_to_loop(pool);
 }
 
 /*
@@ -146,9 +164,9 @@ on_greeted(struct ipc_channel *channel, void *user)
 	struct ipc_pool *pool = pool_of(place->dispatch);
 
 	(void)channel;
-	enter(pool);
+	enter_from_loop(pool);
 	greet(pool, place);
-	leave(pool);
+	leave_to_loop(pool);
 }
 
 /* As ipc_pool_leave() says it. */
@@ -166,12 +184,12 @@ on_message(struct ipc_channel *channel, struct ipc_message *message, void *user)
 	struct ipc_pool *pool = pool_of(place->dispatch);
 
 	(void)channel;
-	enter(pool);
+	enter_from_loop(pool);
 	/* It may have come with the hello. */
 	if (place->state == IPC_POOL_STARTING)
 		greet(pool, place);
 	if (pool->dispatch.over) {
-		leave(pool);
+		leave_to_loop(pool);
 		return;
 	}
 	if (message->flags & IPC_MESSAGE_REPLY) {
@@ -184,7 +202,7 @@ on_message(struct ipc_channel *channel, struct ipc_message *message, void *user)
 		if (pool->handler.message)
 			pool->handler.message(pool, place->worker, message, pool->user);
 	}
-	leave(pool);
+	leave_to_loop(pool);
 }
 
 static void
@@ -195,12 +213,12 @@ on_lost(struct ipc_channel *channel, const struct ipc_message *head, void *user)
 	struct ipc_message reply = *head;
 
 	(void)channel;
-	enter(pool);
+	enter_from_loop(pool);
 	if (head->flags & IPC_MESSAGE_REPLY)
 		ipci_dispatch_reply(&pool->dispatch, place, &reply, -EBADMSG);
 	else
 		ipci_dispatch_heard(&pool->dispatch, place);
-	leave(pool);
+	leave_to_loop(pool);
 }
 
 static void
@@ -210,9 +228,9 @@ on_writable(struct ipc_channel *channel, void *user)
 	struct ipc_pool *pool = pool_of(place->dispatch);
 
 	(void)channel;
-	enter(pool);
+	enter_from_loop(pool);
 	ipci_dispatch_writable(&pool->dispatch, place);
-	leave(pool);
+	leave_to_loop(pool);
 }
 
 static void
@@ -223,9 +241,9 @@ on_closed(struct ipc_channel *channel, int reason, void *user)
 
 	(void)channel;
 	(void)reason;
-	enter(pool);
+	enter_from_loop(pool);
 	ipci_dispatch_closed(&pool->dispatch, place);
-	leave(pool);
+	leave_to_loop(pool);
 }
 
 static void
@@ -234,14 +252,14 @@ on_died(struct ipc_worker *worker, const struct ipc_worker_end *end, void *user)
 	struct ipci_place *place = user;
 	struct ipc_pool *pool = pool_of(place->dispatch);
 
-	enter(pool);
+	enter_from_loop(pool);
 	if (pool->handler.ended)
 		pool->handler.ended(pool, worker, end, pool->user);
 	if (!pool->dispatch.over) {
 		place->worker = ipc_worker_free(worker);
 		ipci_dispatch_died(&pool->dispatch, place);
 	}
-	leave(pool);
+	leave_to_loop(pool);
 }
 
 /*

@@ -179,8 +179,11 @@ received_nothing(struct ipci_in *in, int error, struct ipci_arrival *ret_arrival
 static void
 doubt_ends(struct ipci_in *in)
 {
-	while (in->arrived && !in->arrived->arrival.size && !in->arrived->control_size)
+	while (in->arrived && !in->arrived->arrival.size && !in->arrived->control_size &&
+		ipci_link_has_hung_up(&in->lane)) {
 		discard(in, next_arrived(in));
+		in->lane.is_end_doubted = true;
+	}
 }
 
 /* The next packet, which is no record of messages, into the parts: no descriptors belong to it. */

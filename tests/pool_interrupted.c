@@ -1,8 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 
-/* A drain that ipc_loop_stop() interrupts: whoever waits gets out, and what was begun goes on. */
+/*
+ * A drain that ipc_loop_stop() interrupts: whoever waits gets out, and what was begun goes on. And
+ * a function of the user that never returns.
+ */
 
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 
 #include "pool_support.h"
 
@@ -120,6 +128,54 @@ a_stop_ends_the_wait_also_while_much_happens(void **state)
 	desk_close(&desk);
 }
 
+static void
+end_thread(struct ipc_pool *pool, int result, struct ipc_message *reply, void *user)
+{
+	(void)pool;
+	(void)result;
+	(void)reply;
+	*(bool *)user = true;
+	pthread_exit(NULL);
+}
+
+static void *
+turn_on(void *loop)
+{
+	for (;;)
+		check(ipc_loop_turn(loop, TEST_WAIT_MS) >= 0);
+	return NULL;
+}
+
+static void
+leave_a_reply(void *arg)
+{
+	const struct rlimit none = {0, 0};
+	struct ipc_message request = {.type = TASK_ECHO};
+	struct desk desk = {.loop = NULL};
+	bool called = false;
+	pthread_t thread;
+
+	(void)arg;
+	(void)setrlimit(RLIMIT_CORE, &none);
+	(void)prctl(PR_SET_DUMPABLE, 0);
+	desk_open(&desk, POOL(.workers = 1));
+	await_ready(&desk, 1);
+	check_equal(ipc_pool_call(desk.pool, &request, end_thread, &called, -1), 0);
+	check_equal(ipc_pool_call(desk.pool, &request, end_thread, &called, -1), 0);
+	check_equal(pthread_create(&thread, NULL, turn_on, desk.loop), 0);
+	check_equal(pthread_join(thread, NULL), 0);
+	check(called);
+	check(freopen("/dev/null", "w", stderr));
+	(void)turn_on(desk.loop);
+}
+
+static void
+a_function_that_never_returns_is_told_of(void **state)
+{
+	(void)state;
+	child_end_by(child_start(leave_a_reply, NULL), SIGABRT);
+}
+
 int
 main(void)
 {
@@ -128,6 +184,7 @@ main(void)
 		pool_test(a_drain_that_was_interrupted_also_ends_with_the_loops_turns),
 		pool_test(after_a_stop_destroy_kills_what_is_left),
 		pool_test(a_stop_ends_the_wait_also_while_much_happens),
+		pool_test(a_function_that_never_returns_is_told_of),
 	};
 
 	return run_on_engines(tests);

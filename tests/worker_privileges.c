@@ -336,7 +336,7 @@ look(struct self *self)
 	self->umask = umask(0);
 	(void)umask(self->umask);
 	for (i = 0; i < RESOURCES; i++)
-		check_equal(getrlimit(i, &self->limits[i]), 0);
+		check_equal(getrlimit((__rlimit_resource_t)i, &self->limits[i]), 0);
 	for (i = 1; i <= SIGNALS; i++) {
 		struct sigaction action = {.sa_flags = 0};
 

@@ -25,8 +25,13 @@ worker_test_begin(void **state)
 int
 worker_test_end(void **state)
 {
-	expect_no_children();
-	return test_end(state);
+	bool none = waitpid(-1, NULL, WNOHANG | __WALL) < 0 && errno == ECHILD;
+	/* In any case: what is left would fail the tests that follow. */
+	int r = test_end(state);
+
+	if (!none)
+		(void)fprintf(stderr, "left behind: children\n");
+	return none ? r : -1;
 }
 
 void

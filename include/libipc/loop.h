@@ -56,9 +56,9 @@
  * descriptors taken, until that copy is destroyed or its channel closed.
  *
  * A callback that never returns: when its thread ends in it, by pthread_exit(3) or
- * pthread_cancel(3), the turn is over as if it had returned, and the loop goes on, in another thread
- * as the case may be. By longjmp(3) or a C++ exception it may not be left: the next turn asserts that,
- * where it can be seen.
+ * pthread_cancel(3), the turn is over as if it had returned, and the loop goes on, in another
+ * thread as the case may be. By longjmp(3) or a C++ exception it may not be left: the next turn
+ * asserts that, where it can be seen.
  */
 
 #include <stddef.h>

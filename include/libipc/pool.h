@@ -53,6 +53,8 @@
  * Functions of the user are called from the loop's turns, never from within ipc_pool_call(). Two
  * exceptions: ipc_pool_cancel() calls the reply function of its request, and ipc_pool_destroy()
  * those of all that are left. They may do anything with any object, destroy the pool included.
+ * Each has to return: one that is left by longjmp(3), a C++ exception or the end of its thread
+ * fails an assertion when the pool is called back next.
  *
  * Results are those of channel.h. Programmer's errors are asserted.
  *

@@ -73,6 +73,7 @@ static struct {
 	bool is_quiet; /* within what the user called: none of his functions is called */
 	bool is_drained, is_finishing;
 	unsigned int n_ops, within, depth;
+	unsigned int n_random;
 } world;
 
 static unsigned int
@@ -90,6 +91,17 @@ take_name(void)
 	for (i = 0; i < sizeof(name); i++)
 		name |= (uint64_t)take() << 8 * i;
 	return name;
+}
+
+/* Names that are never the same, and always those of the same input. */
+static void
+op_random(void *opaque, void *ret_buffer, size_t size)
+{
+	unsigned char *bytes = ret_buffer;
+
+	(void)opaque;
+	while (size--)
+		*bytes++ = (unsigned char)(world.n_random++ * 167 >> 3);
 }
 
 static int64_t
@@ -153,6 +165,20 @@ op_kill(void *opaque, struct ipci_place *place)
 	(void)opaque;
 	require(!worker->is_killed && !worker->is_dead);
 	worker->is_killed = true;
+}
+
+/* As good as dead, unless the input has the pool wait. */
+static bool
+op_give_up(void *opaque, struct ipci_place *place, bool must)
+{
+	struct worker *worker = place->worker;
+
+	(void)opaque;
+	require(worker->is_killed && !worker->is_dead);
+	if (!must && take() & 1)
+		return false;
+	worker->is_gone = worker->is_dead = true;
+	return true;
 }
 
 static void operate(void);
@@ -221,10 +247,12 @@ op_drained(void *opaque, int result)
 
 static const struct ipci_dispatch_ops ops = {
 	.now_ns = op_now_ns,
+	.random = op_random,
 	.start = op_start,
 	.send = op_send,
 	.close = op_close,
 	.kill = op_kill,
+	.give_up = op_give_up,
 	.reply = op_reply,
 	.writable = op_writable,
 	.drained = op_drained,
@@ -480,6 +508,7 @@ world_begin(void)
 		.restart_max_ns = 100 * NS_PER_MS,
 		.starts_max = take() % 4,
 		.stop_ns = (1 + take()) * NS_PER_MS,
+		.kill_ns = 100 * NS_PER_MS,
 		.tell = take() % 2,
 	};
 	return ipci_dispatch_init(&world.dispatch, &ops, &world, &world.options) == 0;

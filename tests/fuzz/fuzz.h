@@ -4,10 +4,12 @@
 
 /* What the fuzz targets share. Each defines one function, which never gives up on an input. */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
@@ -19,5 +21,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 			abort();                                                                \
 		}                                                                               \
 	} while (0)
+
+/* What a peer sent is closed by a thread of the library's: wait for it, for seconds. */
+static inline bool
+fuzz_comes_back(int (*measure)(void), int expected)
+{
+	unsigned int looks;
+
+	for (looks = 0; measure() != expected && looks < 100000; looks++)
+		(void)usleep(100);
+	return measure() == expected;
+}
 
 #endif
