@@ -326,7 +326,7 @@ prove(struct ipc_loop *loop, const char **ret_step)
 	return r;
 }
 
-/* What a failure most often means here. */
+/* What a failure to set io_uring up most often means. */
 static const char *
 hint(int error)
 {
@@ -349,16 +349,17 @@ create_uring(struct ipc_loop **ret, const struct ipc_loop_options *options, char
 	size_t reason_size)
 {
 	struct ipc_loop *loop;
-	const char *step;
+	const char *step, *why;
 	int r = loop_new(&loop, &ipci_engine_uring, options, &step);
 
+	why = hint(r);
 	if (r == 0) {
 		r = prove(loop, &step);
 		if (r < 0)
 			loop_free(loop);
 	}
 	if (r < 0) {
-		(void)snprintf(reason, reason_size, "%s: %s%s", step, strerrordesc_np(-r), hint(r));
+		(void)snprintf(reason, reason_size, "%s: %s%s", step, strerrordesc_np(-r), why);
 		return r;
 	}
 	loop->stats = (struct ipc_loop_stats){0};
