@@ -4,8 +4,8 @@
  * Descriptors that a loop's channels have brought into this process and that nobody has taken or
  * closed: how many there may be, so that those of one channel leave room for those of another.
  *
- * A channel that takes descriptors is received from when its packet, with as many as a packet has
- * at most, fits beside what the others hold. Those give theirs out in their turn. One cannot: a
+ * A channel that takes descriptors is received from, one packet at a time, when the others hold no
+ * more than a part of what the process may have. Those give theirs out in their turn. One cannot: a
  * channel in the middle of a large message, whose rest may never come. Where it is in the way it
  * loses its descriptors, whoever holds the most first: a channel that holds no more than its share
  * never does.
@@ -72,15 +72,16 @@ ipci_budget_allows(struct ipci_port *port)
 	unsigned int budget;
 	struct ipci_port *other;
 
-	if (loop->fds_held == port->fds_held)
+	/* The rest of a large message brings none. */
+	if (loop->fds_held == port->fds_held || port->channel->in.large.size)
 		return true;
 	budget = ipci_budget_fds();
-	while (loop->fds_held - port->fds_held + IPC_MESSAGE_FDS_LIMIT > budget) {
+	while (loop->fds_held - port->fds_held > budget) {
 		other = most_stalled(port);
 		if (!other)
 			return loop->fds_held == port->fds_held;
 		/* Its message comes without them, and is told to be so. */
-		ipci_fds_close(&other->channel->in.fds);
+		ipci_link_close_set(&other->channel->in.lane, &other->channel->in.fds);
 		other->channel->in.fds_given = 0;
 		ipci_budget_count(other);
 	}

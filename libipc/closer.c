@@ -14,6 +14,9 @@
 
 #define CAPACITY_MIN 64U
 
+/* A socket lingers no longer than this: those behind it would stay open. */
+#define LINGER_S_MAX 2
+
 /* Memory that is given back within a few milliseconds. */
 #define QUICK_BYTES_MAX (16U << 20)
 
@@ -39,7 +42,7 @@ close_at_once(int *fds, unsigned int n)
 		if (fds[i] < 0)
 			continue;
 		/* What else can be done where there is no thread. */
-		(void)ipci_sys_linger_not(fds[i]);
+		(void)ipci_sys_limit_linger(fds[i], 0);
 		(void)ipci_sys_close(fds[i]);
 		fds[i] = -1;
 	}
@@ -119,13 +122,16 @@ run(void *arg)
 {
 	struct ipci_closer *closer = arg;
 	bool freed;
-	int fd;
+	int fd, linger_s;
 
 	pthread_mutex_lock(&closer->lock);
 	while (closer->n || await_more(closer)) {
 		fd = closer->fds[--closer->n];
 		closer->is_busy = true;
+		/* What nobody waits for any more is not to stay. */
+		linger_s = closer->freed ? 0 : LINGER_S_MAX;
 		pthread_mutex_unlock(&closer->lock);
+		(void)ipci_sys_limit_linger(fd, linger_s);
 		(void)ipci_sys_close(fd);
 		pthread_mutex_lock(&closer->lock);
 		closer->is_busy = false;

@@ -408,16 +408,24 @@ give_within_budget(struct ipci_port *port, unsigned int *share)
 	struct ipci_in *in = &port->channel->in;
 	struct ipc_loop *loop = port->loop;
 	unsigned int credit = in->credit;
-	bool waits = credit && !ipci_budget_allows(port);
+	bool ending = in->ending, waits;
 	int r;
 
-	if (waits)
+	/* What it holds is given out before more is read: else it could hold some for ever. */
+	waits = (credit || ending) &&
+	        ((port->fds_held && !in->large.size) || !ipci_budget_allows(port));
+	if (waits) {
 		in->credit = 0;
+		in->ending = false;
+	}
 	r = give(port, share);
 	if (loop->current != port || !ipci_loop_is_ours(loop))
 		return r;
 	ipci_budget_count(port);
-	if (!waits || r != -EAGAIN)
+	if (!waits)
+		return r;
+	in->ending = ending;
+	if (r != -EAGAIN)
 		return r;
 	in->credit = credit;
 	return 0;
@@ -451,7 +459,7 @@ serve(struct ipci_port *port, unsigned int *share)
 	if (loop->current != port || !ipci_loop_is_ours(loop))
 		return;
 	/* Of a large message's parts only some are taken at a time. */
-	if (r == -EAGAIN && port->channel->in.arrived)
+	if (r == -EAGAIN && (port->channel->in.arrived || port->channel->in.ending))
 		r = 0;
 	if (r == -EAGAIN && port->failed)
 		r = port->failed;

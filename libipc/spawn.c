@@ -584,13 +584,20 @@ sharing_child(void *arg)
 /* The parent has its pidfd once its hello is here. Return: 0, or -EPIPE: it has given up instead.
  */
 static int
-await_hello(int end)
+await_hello(const struct plan *plan)
 {
+	pid_t parent;
 	int r;
 
-	do
-		r = ipci_sys_poll(end, POLLIN, -1);
-	while (r == -EINTR);
+	do {
+		r = ipci_sys_poll(plan->moves[MOVE_END].from, POLLIN, LOOK_MS);
+		if (r)
+			continue;
+		/* Others may hold the parent's end: they would keep its death from being seen. */
+		parent = getppid();
+		if (parent && parent != plan->parent)
+			return -EPIPE;
+	} while (r == 0 || r == -EINTR);
 	if (r < 0)
 		return r;
 	return r & POLLHUP ? -EPIPE : 0;
@@ -610,7 +617,7 @@ copied_child(void *arg)
 	int r;
 
 	(void)ipci_sys_close(plan->parents_end);
-	r = await_hello(plan->moves[MOVE_END].from);
+	r = await_hello(plan);
 	if (r == 0)
 		r = execute(plan);
 	report(plan, r);
@@ -637,7 +644,7 @@ begin_function(struct plan *plan, struct ipc_channel **ret_channel)
 
 	(void)ipci_sys_close(plan->parents_end);
 	ipci_function_forget();
-	r = await_hello(plan->moves[MOVE_END].from);
+	r = await_hello(plan);
 	if (r == 0)
 		r = set_up(plan);
 	if (r == 0)

@@ -60,8 +60,9 @@
 #endif
 
 /* Of a thread of the library's own; resident is what it uses. */
-#define THREAD_STACK_SIZE (256U << 10)
-#define THREAD_NAME_SIZE  16 /* prctl(2) */
+#define THREAD_STACK_SIZE  (256U << 10)
+#define THREAD_STACK_LARGE (8U << 20)
+#define THREAD_NAME_SIZE   16 /* prctl(2) */
 
 /* Of null(4) and its kin: linux/major.h. */
 #define MEM_MAJOR 1
@@ -138,14 +139,12 @@ ipci_sys_lift(int fd)
 	return lifted == -EINVAL ? -EMFILE : lifted;
 }
 
-int
-ipci_sys_socketpair(int ret_fds[2])
+/* Both out of the way of standard input, output and error, or closed. */
+static int
+lift_two(int fds[2], int ret_fds[2])
 {
-	int fds[2], i, r;
+	int i;
 
-	r = RETRIED(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds));
-	if (r < 0)
-		return r;
 	for (i = 0; i < 2; i++) {
 		fds[i] = ipci_sys_lift(fds[i]);
 		if (fds[i] < 0) {
@@ -156,6 +155,14 @@ ipci_sys_socketpair(int ret_fds[2])
 	ret_fds[0] = fds[0];
 	ret_fds[1] = fds[1];
 	return 0;
+}
+
+int
+ipci_sys_socketpair(int ret_fds[2])
+{
+	int fds[2], r = RETRIED(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds));
+
+	return r < 0 ? r : lift_two(fds, ret_fds);
 }
 
 int
@@ -288,7 +295,9 @@ ipci_sys_poll_either(int a, int b, int timeout_ms)
 int
 ipci_sys_pipe(int ret_fds[2])
 {
-	return RETRIED(pipe2(ret_fds, O_CLOEXEC | O_NONBLOCK));
+	int fds[2], r = RETRIED(pipe2(fds, O_CLOEXEC | O_NONBLOCK));
+
+	return r < 0 ? r : lift_two(fds, ret_fds);
 }
 
 int
@@ -838,10 +847,15 @@ ipci_sys_is_plain_memory(int fd, uint64_t bytes_max)
 }
 
 int
-ipci_sys_linger_not(int fd)
+ipci_sys_limit_linger(int fd, int seconds)
 {
-	const struct linger linger = {.l_onoff = 0};
+	struct linger linger;
+	socklen_t size = sizeof(linger);
+	int r = RETRIED(getsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, &size));
 
+	if (r < 0 || !linger.l_onoff || linger.l_linger <= seconds)
+		return r;
+	linger = (struct linger){.l_onoff = seconds > 0, .l_linger = seconds};
 	return RETRIED(setsockopt(fd, SOL_SOCKET, SO_LINGER, &linger, sizeof(linger)));
 }
 
@@ -864,6 +878,9 @@ ipci_sys_thread(const char *name, void *(*run)(void *arg), void *arg)
 	(void)RETRIED(prctl(PR_GET_NAME, name_before));
 	(void)RETRIED(prctl(PR_SET_NAME, name));
 	r = pthread_create(&thread, &attributes, run, arg);
+	/* A program can have more memory for each thread than that. */
+	if (r == EINVAL && pthread_attr_setstacksize(&attributes, THREAD_STACK_LARGE) == 0)
+		r = pthread_create(&thread, &attributes, run, arg);
 	(void)RETRIED(prctl(PR_SET_NAME, name_before));
 	ipci_sys_signals_restore(&signals_before);
 	(void)pthread_attr_destroy(&attributes);

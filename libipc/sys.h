@@ -117,8 +117,9 @@ ssize_t ipci_sys_read_file(const char *path, char *buffer, size_t size);
  * many bytes, or a memory device (null(4))? To ask does not wait, whatever it is.
  */
 bool ipci_sys_is_plain_memory(int fd, uint64_t bytes_max);
-/* Let its close(2) not wait for what a socket has not sent; fails for what is none. */
-int ipci_sys_linger_not(int fd);
+/* Let a socket's close(2) wait for what was not sent so long at most; fails for what is no socket.
+ */
+int ipci_sys_limit_linger(int fd, int seconds);
 
 /* A detached thread with a name, a small stack and all signals blocked. Return: 0, -EAGAIN ... */
 int ipci_sys_thread(const char *name, void *(*run)(void *arg), void *arg);

@@ -13,9 +13,11 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "loop_support.h"
+#include "raw.h"
 
 /* Nobody else's: locked memory is counted for each user. */
 #define SOMEBODY 65433
@@ -562,10 +564,46 @@ another_thread_takes_the_loop_while_a_send_is_parked(void **state)
 	free(c);
 }
 
+/* The end was told before all was read, and more lies there than one look at a large message takes.
+ */
+static void
+a_peer_that_is_gone_is_read_to_its_end_in_many_looks(void **state)
+{
+	struct ipci_hello hello = plain_hello();
+	struct ear ear = {.messages = 0};
+	struct ipc_channel *channel;
+	struct packet *packet;
+	struct ipc_loop *loop;
+	int fds[2], i;
+
+	(void)state;
+	raw_pair(fds);
+	raw_send(fds[1], &hello, sizeof(hello));
+	check_equal(send(fds[1], "", 0, MSG_NOSIGNAL), 0);
+	packet = packet_begin(IPCI_KIND_MESSAGES, 0);
+	packet_run(packet, 0, IPCI_RUN_LARGE, 1);
+	packet_word(packet, 1000);
+	raw_send_packet(fds[1], packet_end(packet));
+	for (i = 0; i < 40; i++) {
+		packet = packet_begin(IPCI_KIND_FRAGMENT, 0);
+		packet_zeros(packet, 1);
+		raw_send_packet(fds[1], packet_end(packet));
+	}
+	check_equal(close(fds[1]), 0);
+	check_equal(ipc_channel_open(&channel, fds[0], OPTIONS(.fds_max = 1)), 0);
+	loop = loop_open(NULL);
+	ear_attach(&ear, loop, channel);
+	turn_until(loop, ear.closeds);
+	check_equal(ear.messages, 0);
+	ipc_channel_close(channel);
+	ipc_loop_destroy(loop);
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
+		loop_test(a_peer_that_is_gone_is_read_to_its_end_in_many_looks),
 		loop_test(order_with_a_full_socket),
 		loop_test(descriptor_reused_while_a_send_is_parked),
 		loop_test(unread_completions_at_destroy),

@@ -10,6 +10,7 @@
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -291,6 +292,65 @@ a_peer_that_sends_more_and_more_of_them_ends(void **state)
 	check_equal(close(lingering.other), 0);
 }
 
+/* The head of a large message with as many duplicates of a socket that lingers, and no more of it.
+ */
+static void
+send_head_with_many(int peer)
+{
+	struct packet *packet = packet_begin(IPCI_KIND_MESSAGES, IPC_MESSAGE_FDS_LIMIT);
+	struct lingering lingering = lingering_open();
+
+	packet_run(packet, 0, IPCI_RUN_FDS | IPCI_RUN_LARGE, IPC_MESSAGE_FDS_LIMIT);
+	packet_word(packet, 1000);
+	packet = packet_end(packet);
+	check_equal(raw_send_fds(
+			    peer, packet->bytes, packet->size, lingering.fd, IPC_MESSAGE_FDS_LIMIT),
+		(ssize_t)packet->size);
+	check_equal(close(lingering.fd), 0);
+	check(n_others < OTHERS_MAX);
+	others[n_others++] = lingering.other;
+}
+
+/* A loop takes the descriptors of such messages away where they are in the way of others. */
+static void
+nor_what_a_loop_takes_away(void **state)
+{
+	struct ipc_channel *bad[3], *good;
+	struct ear bad_ears[3] = {{.messages = 0}}, ear = {.messages = 0};
+	int peers[3], peer, i;
+	struct ipc_loop *loop = loop_open(NULL);
+	struct rlimit limit;
+	int64_t start_ms;
+
+	(void)state;
+	skip_without_descriptor_limit();
+	check_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	limit.rlim_cur = 1024;
+	check_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	good = raw_channel(&peer, OPTIONS(.fds_max = 1));
+	ear_attach(&ear, loop, good);
+	for (i = 0; i < 3; i++) {
+		bad[i] = raw_channel(&peers[i], OPTIONS(.fds_max = IPC_MESSAGE_FDS_LIMIT));
+		ear_attach(&bad_ears[i], loop, bad[i]);
+	}
+	start_ms = now_ms();
+	for (i = 0; i < 3; i++) {
+		send_head_with_many(peers[i]);
+		(void)ipc_loop_turn(loop, 50);
+	}
+	raw_send_packet(peer, packet_text("text"));
+	turn_until(loop, ear.messages);
+	check(now_ms() - start_ms < CALL_MS);
+	lingering_end();
+	for (i = 0; i < 3; i++) {
+		ipc_channel_close(bad[i]);
+		check_equal(close(peers[i]), 0);
+	}
+	ipc_channel_close(good);
+	check_equal(close(peer), 0);
+	ipc_loop_destroy(loop);
+}
+
 int
 main(void)
 {
@@ -300,6 +360,7 @@ main(void)
 		loop_test(unread_ones_do_not_hold_up_a_close),
 		loop_test(what_nobody_took_does_not_hold_up_what_follows),
 		loop_test(nor_anything_else_in_a_loop),
+		loop_test(nor_what_a_loop_takes_away),
 		loop_test(a_peer_that_sends_more_and_more_of_them_ends),
 	};
 

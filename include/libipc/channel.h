@@ -68,15 +68,16 @@
  *
  * To close what a peer has sent can take as long as the peer likes (a TCP socket with SO_LINGER, a
  * file of a FUSE server), and no call waits for it: what nobody took, and a socket with such things
- * unread, is closed by a thread of the library's own, soon after. It is named ipc-closer, has all
- * signals blocked, is begun with the first such descriptor of a channel and ends soon after the
- * last. Small memfds and memory devices (null(4)) are closed at once, without it. So are all where
- * no thread is to be had, sockets without lingering; and in a worker, by its own thread, what comes
- * from its parent, which may delay it anyway. More than 253 that wait to be closed are waited for,
- * as for a message; when one of them takes longer than a second the channel ends with -EPROTO.
- * Descriptors to an end with fds_max 0 are a protocol error too. What remains: at the limit of
- * descriptors the kernel itself closes those that find no room, in the thread that receives. A
- * descriptor that you take is yours to close, and may block you.
+ * unread, is closed by a thread of the library's own, soon after; a socket lingers two seconds at
+ * most, and not once the channel is closed. The thread is named ipc-closer, has all signals
+ * blocked, is begun with the first such descriptor of a channel and ends soon after the last. Small
+ * memfds and memory devices (null(4)) are closed at once, without it. So are all where no thread is
+ * to be had, sockets without lingering; and in a worker, by its own thread, what comes from its
+ * parent, which may delay it anyway. More than 253 that wait to be closed are waited for, as for a
+ * message; when one of them takes longer than a second the channel ends with -EPROTO. Descriptors
+ * to an end with fds_max 0 are a protocol error too. What remains: at the limit of descriptors the
+ * kernel itself closes those that find no room, in the thread that receives. A descriptor that you
+ * take is yours to close, and may block you.
  */
 
 #include <stddef.h>

@@ -44,7 +44,7 @@
  *
  * Trust: a peer can break its own channel and nothing else. Of a channel that takes descriptors one
  * packet at a time is received, with 253 of them at most, before its messages are given out; and of
- * all channels together no more than a quarter of RLIMIT_NOFILE's soft limit is here, or one
+ * all channels together no more than a quarter of RLIMIT_NOFILE's soft limit is here, and one
  * packet's, and on io_uring as many again on their way. The limit may change. A large message whose
  * rest does not come may lose its descriptors to those that wait, the channel that has the most
  * first: lost() tells.
