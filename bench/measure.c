@@ -230,7 +230,7 @@ accept_run(struct measurement *m, int variant, enum bench_distance distance)
 }
 
 static void
-accept(struct measurement *m, enum bench_distance distance)
+accept_runs(struct measurement *m, enum bench_distance distance)
 {
 	for (int i = 0; i < BENCH_VARIANTS; i++)
 		if (m->runs[i])
@@ -293,7 +293,7 @@ repeat_once(struct measurement *m, struct bench_results *results)
 	if (has_peers) {
 		m->n_repetitions++;
 	} else if (agrees(m, results)) {
-		accept(m, m->runs[BENCH_RAW]->distances[0]);
+		accept_runs(m, m->runs[BENCH_RAW]->distances[0]);
 		results->repetitions++;
 	} else {
 		results->dropped++;
@@ -317,7 +317,7 @@ repeat_all(struct measurement *m, struct bench_results *results)
 		results->given_up++;
 	/* Better the last one, under a name that says so, than no figure at all. */
 	if (m->n_repetitions == 0)
-		accept(m, BENCH_MIXED);
+		accept_runs(m, BENCH_MIXED);
 	return 0;
 }
 

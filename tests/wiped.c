@@ -32,7 +32,7 @@ __wrap_madvise(void *address, size_t size, int advice)
 	return __real_madvise(address, size, advice);
 }
 
-static const unsigned char zeros[SIZE];
+static const unsigned char zeros[SIZE], others[SIZE] = {1};
 
 static void
 look_at_all(void *arg)
@@ -65,9 +65,9 @@ expect_wiped(void)
 	}
 	ipci_wiped_unmap(NULL, SIZE);
 	/* What is gone is left alone. */
-	child_end(child_start(
-		look_at_all, (unsigned char *[]){(unsigned char *)(uintptr_t)zeros,
-				     (unsigned char *)"\1", (unsigned char *)(uintptr_t)zeros}));
+	child_end(child_start(look_at_all,
+		(unsigned char *[]){(unsigned char *)(uintptr_t)zeros,
+			(unsigned char *)(uintptr_t)others, (unsigned char *)(uintptr_t)zeros}));
 }
 
 static void
