@@ -352,9 +352,9 @@ turn_to(struct life *life, const unsigned int *number)
 
 	for (turns = 0; !*number; turns++) {
 		check(now_ms() < give_up_ms);
-		if (turns == TURNS && life->use->gives_up && fault_count())
+		if (turns >= TURNS && life->use->gives_up && fault_count())
 			return false;
-		if (turns == TURNS && fault_count())
+		if (turns >= TURNS && fault_count())
 			fault_pass();
 		r = LIBRARY(ipc_loop_turn(life->loop, 1));
 		if (r < 0)
